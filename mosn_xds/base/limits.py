@@ -103,9 +103,6 @@ class LimitProvider:
         found = self._cells.get(key)
         if found is None:
             row = self._rows.get(key)
-            if row is not None and self._table is not None:
-                found = self._table.cell(row, self._column)
-            else:
-                found = LocalCell()
+            found = self._table.cell(row, self._column) if row is not None and self._table is not None else LocalCell()
             self._cells[key] = found
         return found
