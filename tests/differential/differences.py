@@ -1,0 +1,39 @@
+"""Where we differ from Envoy on purpose, and why: data for the cases and for docs/differences.md.
+
+An entry says what Envoy does, what we do and the reason. A case that shows a difference names its entry; nothing else
+may differ. docs/differences.md is checked against this table.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One deliberate difference in behaviour."""
+
+    what: str
+    envoy: str
+    ours: str
+    reason: str
+
+
+DIFFERENCES: dict[str, Difference] = {
+    "obs-fold": Difference(
+        what="a header line that begins with a blank (obs-fold) in a request",
+        envoy="joined to the line before it and forwarded",
+        ours="400 and close",
+        reason="RFC 9112 5.2 lets a server refuse it; peers disagree about it, which is what smuggling needs",
+    ),
+    "bare-lf": Difference(
+        what="a line of the request head that ends in LF without CR",
+        envoy="accepted",
+        ours="400 and close",
+        reason="RFC 9112 2.2 allows but does not ask for it; a peer that reads lines otherwise sees another request",
+    ),
+    "bare-cr": Difference(
+        what="a CR without LF inside a header value",
+        envoy="dropped or accepted",
+        ours="400 and close",
+        reason="RFC 9112 2.2: a bare CR is invalid; a sender must not generate it",
+    ),
+}
