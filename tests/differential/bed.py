@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from tests.support.upstream import TcpUpstream, Upstream
+from tests.support.tcp_upstream import TcpUpstream
+from tests.support.upstream import Upstream
 
 Config = dict[str, Any]
 

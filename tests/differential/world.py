@@ -3,7 +3,7 @@
 A scenario is a function of a `World`: it sends requests, asserts what Envoy's documentation promises, and everything that
 came back, went out and was logged is written into a journal. `Pair.play` runs the scenario through Envoy and through ours
 (side by side, each in its own world) and compares the journals. What must differ between two runs of even the same proxy
-(ports, dates, request ids, milliseconds) is normalised here and nowhere else.
+(ports, dates, request ids, milliseconds) is normalised on the way (normal.py).
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.differential.bed import LOG_OPERATORS, Bed, Config
-from tests.support.client import Connection, Headers, Response, request_bytes
+from tests.differential.bed import LOG_OPERATORS, Bed
+from tests.differential.normal import NormalForm
+from tests.support.client import Connection, Response, request_bytes
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
-from tests.support.upstream import SeenRequest, TcpUpstream, Upstream
+from tests.support.tcp_upstream import TcpUpstream
+from tests.support.upstream import SeenRequest, Upstream
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]]
 
-_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$")
-_DATE = re.compile(r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$")
 _STILL_OPEN_S = 0.005
 _CLOSES_S = 2.0
 
@@ -150,6 +150,7 @@ class World:
         self._allocator = ports
         self._upstreams: dict[str, Upstream | TcpUpstream] = {}
         self._ports: dict[str, int] = {}
+        self.normal = NormalForm(self._ports)
         self._proxy: Proxy | None = None
         self._journal: list[str] = []
         self._scenario = ""
@@ -222,17 +223,17 @@ class World:
         """The journal, with what the upstreams saw and the access logs hold at its end."""
         for name, upstream in sorted(self._upstreams.items()):
             if isinstance(upstream, Upstream):
-                for line in sorted(self._describe_request(request) for request in list(upstream.requests)):
+                for line in sorted(self.normal.request(request) for request in list(upstream.requests)):
                     self._journal.append(f"upstream {name} saw {line}")
         for name, count in sorted(self._awaited_lines.items()):
             lines = self._wait_log(name, lambda found, count=count: len(found) >= count)  # type: ignore[misc]
-            for line in sorted(self.normal("\t".join(vars(entry).values())) for entry in lines):
+            for line in sorted(self.normal.text("\t".join(vars(entry).values())) for entry in lines):
                 self._journal.append(f"log {name}: {line}")
         return self._journal
 
     def note(self, label: str, value: object) -> None:
         """Put an observation into the journal, to be equal on both sides."""
-        self._journal.append(f"{label}: {self.normal(str(value))}")
+        self._journal.append(f"{label}: {self.normal.text(str(value))}")
 
     def next_tag(self) -> str:
         """The value of `x-case` for the next request; the same in both worlds."""
@@ -296,15 +297,15 @@ class World:
         """Journal a response; `listener` names the log that gets a line for it."""
         response = reply.response
         for status, headers in response.informational:
-            self._journal.append(f"interim {status} {self._describe_headers(headers)}")
+            self._journal.append(f"interim {status} {self.normal.headers(headers)}")
         self._journal.append(
             f"response {reply.tag} {response.version} {response.status} {response.reason!r} {response.framing}"
             f" complete={response.complete} closed={reply.closed}"
         )
-        self._journal.extend(f"  {line}" for line in sorted(self._describe_header(*h) for h in response.headers))
-        self._journal.append(f"  body {self._describe_body(response.body)}")
+        self._journal.extend(f"  {line}" for line in sorted(self.normal.header(*h) for h in response.headers))
+        self._journal.append(f"  body {self.normal.body(response.body)}")
         if response.trailers:
-            self._journal.append(f"  trailers {self._describe_headers(response.trailers)}")
+            self._journal.append(f"  trailers {self.normal.headers(response.trailers)}")
         if listener is not None:
             self.await_log(listener)
 
@@ -363,43 +364,6 @@ class World:
             time.sleep(0.05)
         self.note("stats", sorted(found.items()))
 
-    # Normal form
-
-    def normal(self, text: str) -> str:
-        """The text with this world's ports replaced by their names."""
-        return re.sub(r":(\d{4,5})\b", self._port_name, text)
-
-    def _port_name(self, match: "re.Match[str]") -> str:
-        number = int(match[1])
-        return next((f":<{name}>" for name, port in self._ports.items() if port == number), match[0])
-
-    def _describe_header(self, name: str, value: str) -> str:
-        lower = name.lower()
-        if lower == "date" and _DATE.match(value):
-            value = "<date>"
-        elif lower == "x-request-id" and (uuid := _UUID.match(value)):
-            value = f"<uuid {uuid[1]}>"
-        elif lower == "x-envoy-upstream-service-time" and value.isdigit():
-            value = "<ms>"
-        elif lower == "x-envoy-expected-rq-timeout-ms" and value.isdigit():
-            # The time that has passed since the request came is taken off: at most a few milliseconds here.
-            value = f"<about {round(int(value), -2)}>"
-        return f"{name}: {self.normal(value)}"
-
-    def _describe_headers(self, headers: Headers) -> str:
-        return str(sorted(self._describe_header(*header) for header in headers))
-
-    def _describe_body(self, body: bytes) -> str:
-        text = self.normal(body.decode("latin-1"))
-        return repr(text) if len(text) <= 2000 else f"{len(text)} bytes, hash {hash(text)}"
-
-    def _describe_request(self, request: SeenRequest) -> str:
-        trailers = f" trailers {self._describe_headers(request.trailers)}" if request.trailers else ""
-        return (
-            f"{request.method} {self.normal(request.path)} {request.version} {self._describe_headers(request.headers)}"
-            f" body {self._describe_body(request.body)} complete={request.complete}{trailers}"
-        )
-
     def _resolve(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: self._resolve_field(key, item) for key, item in value.items()}
@@ -423,9 +387,3 @@ class Outcome:
     world: World
     journal: list[str] = field(default_factory=list)
     error: BaseException | None = None
-
-
-def resolved(world: World, value: Config) -> Config:
-    """A configuration with the world's ports and folder in it."""
-    made: Config = world._resolve(value)
-    return made

@@ -1,20 +1,19 @@
-"""HTTP/1.1 and TCP servers that do as a test says and remember exactly what they were sent.
+"""HTTP/1.1 servers that do as a test says and remember exactly what they were sent.
 
 An `Upstream` answers each request with the next step of its script, then with its default (200 and its own name). A step
 is a function of the exchange, so any misbehaviour is a few lines: answer late, in pieces, before the body, never; close,
-reset, switch protocols. One thread per connection: these servers are for exactness, not for load.
+reset, switch protocols.
 """
 
-import contextlib
 import socket
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support.client import Headers, parse_headers
+from tests.support.server import Server, Stream
 
 Step = Callable[["Exchange"], bool]
 """Answers one request; returns whether the connection may carry another."""
@@ -47,57 +46,10 @@ class SeenRequest:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
-class _PeerGone(Exception):
-    """The peer closed or reset the connection."""
-
-
-class _Stream:
-    """Blocking reads over a socket with a buffer in front."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self._buffer = bytearray()
-
-    def until(self, mark: bytes) -> bytes:
-        while (at := self._buffer.find(mark)) < 0:
-            self._fill()
-        data = bytes(self._buffer[:at])
-        del self._buffer[: at + len(mark)]
-        return data
-
-    def exactly(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            self._fill()
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return data
-
-    def some(self) -> bytes:
-        if not self._buffer:
-            self._fill()
-        data, self._buffer = bytes(self._buffer), bytearray()
-        return data
-
-    def send(self, data: bytes) -> None:
-        try:
-            self.socket.sendall(data)
-        except OSError as error:
-            raise _PeerGone from error
-
-    def _fill(self) -> None:
-        try:
-            data = self.socket.recv(65536)
-        except OSError as error:
-            raise _PeerGone from error
-        if not data:
-            raise _PeerGone
-        self._buffer += data
-
-
 class Exchange:
     """One request at an upstream while it is answered."""
 
-    def __init__(self, upstream: "Upstream", stream: _Stream, request: SeenRequest) -> None:
+    def __init__(self, upstream: "Upstream", stream: Stream, request: SeenRequest) -> None:
         self.upstream = upstream
         self.stream = stream
         self.request = request
@@ -233,91 +185,7 @@ def switch_protocols(
     return step
 
 
-class _Server:
-    """Accepts on one address, a thread per connection, until closed."""
-
-    def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.name = name
-        self.host = host
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._open: set[socket.socket] = set()
-        self._stopping = threading.Event()
-        self.accepted = 0
-        self._listener = socket.create_server((host, port), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, name=f"upstream-{name}", daemon=True).start()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self.host}:{self.port} {self.accepted} accepted>"
-
-    def pause(self, seconds: float) -> None:
-        """Let time pass, unless the server is being closed."""
-        if seconds:
-            self._stopping.wait(seconds)
-
-    def close(self) -> None:
-        """Stop listening and close every connection."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.close_connections()
-
-    def close_connections(self) -> None:
-        """Close what is open now; the threads end on their own."""
-        with self._lock:
-            sockets = list(self._open)
-        for sock in sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    @property
-    def open_connections(self) -> int:
-        """How many accepted connections are open."""
-        with self._lock:
-            return len(self._open)
-
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-        """Wait until the condition over this server's records holds; False when it never did."""
-        deadline = time.monotonic() + timeout_s
-        with self._changed:
-            while not condition():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, 0.05))
-        return True
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._changed:
-                number = self.accepted
-                self.accepted += 1
-                self._open.add(sock)
-                self._changed.notify_all()
-            threading.Thread(target=self._run, args=(sock, number), daemon=True).start()
-
-    def _run(self, sock: socket.socket, number: int) -> None:
-        try:
-            with contextlib.suppress(_PeerGone):
-                self._serve(_Stream(sock), number)
-        finally:
-            with self._changed:
-                self._open.discard(sock)
-                self._changed.notify_all()
-            sock.close()
-
-    def _serve(self, stream: _Stream, number: int) -> None:
-        raise NotImplementedError
-
-
-class Upstream(_Server):
+class Upstream(Server):
     """An HTTP/1.1 server. `requests` holds what it saw, in order of arrival; `default` answers when the script is empty."""
 
     def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0, default: Step | None = None) -> None:
@@ -343,111 +211,18 @@ class Upstream(_Server):
             raise TimeoutError(f"{self!r} saw {len(self.requests)} requests, not {count}")
         return list(self.requests)
 
-    def _serve(self, stream: _Stream, number: int) -> None:
+    def serve(self, stream: Stream, number: int) -> None:
         keep = True
         while keep:
             block = stream.until(b"\r\n\r\n")
             line, _, rest = block.partition(b"\r\n")
             method, path, version = [*line.decode("latin-1").split(" ", 2), "", ""][:3]
             request = SeenRequest(method, path, version, parse_headers(rest), number, time.monotonic())
-            with self._changed:
+            with self.changed:
                 self.requests.append(request)
                 step = self._script.popleft() if self._script else self._default
-                self._changed.notify_all()
+                self.changed.notify_all()
             exchange = Exchange(self, stream, request)
             keep = step(exchange)
             if keep:
                 exchange.read_body()
-
-
-@dataclass
-class TcpSession:
-    """One connection at a TcpUpstream. `ended` is "fin" or "reset" once the proxy's side is over."""
-
-    received: bytearray = field(default_factory=bytearray)
-    ended: str | None = None
-
-
-TcpBehaviour = Callable[["TcpExchange"], None]
-
-
-class TcpExchange:
-    """One TCP connection while a behaviour drives it."""
-
-    def __init__(self, upstream: "TcpUpstream", sock: socket.socket, session: TcpSession) -> None:
-        self.upstream = upstream
-        self.session = session
-        self._socket = sock
-
-    def read(self) -> bytes:
-        """What arrives next; empty when the proxy closed its side (then `session.ended` says how)."""
-        try:
-            data = self._socket.recv(262144)
-        except ConnectionResetError:
-            data, ended = b"", "reset"
-        except OSError:
-            data, ended = b"", "closed here"
-        else:
-            ended = "fin"
-        if data:
-            self.session.received += data
-        else:
-            self.session.ended = ended
-        return data
-
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise _PeerGone from error
-
-    def half_close(self) -> None:
-        """Send FIN, keep reading."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def reset(self) -> None:
-        """Close with RST."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def echo(exchange: TcpExchange) -> None:
-    """Send back what comes; close when the proxy does."""
-    while data := exchange.read():
-        exchange.send(data)
-
-
-def name_and_echo(exchange: TcpExchange) -> None:
-    """Send the upstream's name first, then echo."""
-    exchange.send(f"{exchange.upstream.name}\n".encode())
-    echo(exchange)
-
-
-def answer_after_end(exchange: TcpExchange) -> None:
-    """Read to the end (the proxy must pass FIN on), then answer with the number of bytes read."""
-    while exchange.read():
-        pass
-    exchange.send(str(len(exchange.session.received)).encode())
-
-
-class TcpUpstream(_Server):
-    """A TCP server; `behaviour` drives each connection, `sessions` holds what came."""
-
-    def __init__(
-        self, name: str, host: str = "127.0.0.1", port: int = 0, behaviour: TcpBehaviour = name_and_echo
-    ) -> None:
-        self.sessions: list[TcpSession] = []
-        self.behaviour = behaviour
-        super().__init__(name, host, port)
-
-    def _serve(self, stream: _Stream, number: int) -> None:
-        session = TcpSession()
-        with self._changed:
-            self.sessions.append(session)
-            self._changed.notify_all()
-        try:
-            self.behaviour(TcpExchange(self, stream.socket, session))
-        finally:
-            with self._changed:
-                self._changed.notify_all()
