@@ -58,6 +58,8 @@ class GrpcTarget:
     keepalive_time_s: float = 30.0
     """Between pings. istiod allows one in 15 s."""
     keepalive_timeout_s: float = 10.0
+    connect_timeout_s: float = 5.0
+    """For the connection with its TLS and HTTP/2 handshakes; the library's own is 20 s."""
 
     def __repr__(self) -> str:
         return f"<GrpcTarget {self.target}{' tls' if self.tls else ''}>"
@@ -191,6 +193,8 @@ def _prepare(target: GrpcTarget) -> tuple[grpc.Channel, _Metadata]:
         # Without this one a frozen peer is noticed after a minute, whatever the one above says.
         ("grpc.http2.ping_timeout_ms", int(target.keepalive_timeout_s * 1000)),
     ]
+    # The library's name for the time that one connection attempt may take.
+    options.append(("grpc.min_reconnect_backoff_ms", int(target.connect_timeout_s * 1000)))
     if target.authority is not None:
         options.append(("grpc.default_authority", target.authority))
     metadata: list[tuple[str, str | bytes]] = list(target.initial_metadata)
