@@ -56,13 +56,20 @@ def _call(callback: Callback) -> None:
 
 
 class TimerWheel:
-    """Deadlines of one thread, after `clock`. `call` runs each due callback and may catch what it raises."""
+    """Deadlines of one thread, after `clock`.
 
-    __slots__ = ("_call", "_clock", "_heap", "_passed", "_slots")
+    `call` runs each due callback and may catch what it raises. `on_earlier` is called when a timer is armed for a tick
+    before all others, so that who sleeps until `next_deadline` can sleep less.
+    """
 
-    def __init__(self, clock: Clock, call: Callable[[Callback], None] = _call) -> None:
+    __slots__ = ("_call", "_clock", "_heap", "_on_earlier", "_passed", "_slots")
+
+    def __init__(
+        self, clock: Clock, call: Callable[[Callback], None] = _call, on_earlier: Callback | None = None
+    ) -> None:
         self._clock = clock
         self._call = call
+        self._on_earlier = on_earlier
         self._slots: dict[int, dict[Timer, None]] = {}
         self._heap: list[int] = []
         self._passed = int(clock.monotonic() * _TICKS_PER_S) - 1
@@ -80,6 +87,8 @@ class TimerWheel:
         if slot is None:
             slot = self._slots[tick] = {}
             heappush(self._heap, tick)
+            if self._on_earlier is not None and self._heap[0] == tick:
+                self._on_earlier()
         timer = Timer(callback, slot)
         slot[timer] = None
         return timer
