@@ -1,0 +1,240 @@
+"""Route tables as the data path uses them: built once from a Spec, asked for every request.
+
+First match wins. The path is looked at first, as it is the cheapest test and the one that fails most; a route's other
+conditions follow from cheap to dear. All kinds of path match compare the path without its query (so does Envoy 1.40,
+whatever its documentation says of `prefix`). What a route means to the layers above (header operations, rewrites, hash
+policies) they compile themselves, at build time, into the `plan` of each route; nothing here knows what is in it. No object
+refers to the table that holds it: a table that is swapped out is freed at once.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.data.match.domains import DomainTable, without_port
+from mosn_xds.data.match.head import RequestView
+from mosn_xds.data.match.headers import compile_header, header_values
+from mosn_xds.data.match.query import compile_query, query_parameters
+from mosn_xds.data.match.strings import BytesPredicate, compile_regex
+from mosn_xds.data.match.weights import WeightedClusters
+from mosn_xds.spec import route as spec
+from mosn_xds.spec.filters import PerFilter
+from mosn_xds.spec.route import PathKind, TlsRequirement
+
+Planner = Callable[[spec.RouteTable, spec.VirtualHost, spec.Route], object]
+"""Compiles what the layers above need of a route. May raise ConfigError."""
+
+
+class Route:
+    """One compiled route.
+
+    `plan` is what the planner made of it; `weights` is there when its action names weighted clusters; `per_filter` holds
+    the most specific filter configuration of table, virtual host and route, by filter name (a weighted cluster's own
+    goes before it); `upgrades` says for an upgrade type whether this route allows it, where it says anything.
+    """
+
+    __slots__ = (
+        "_fraction",
+        "_grpc_only",
+        "_headers",
+        "_query",
+        "conditional",
+        "connect_only",
+        "idle_timeout_s",
+        "name",
+        "path_matches",
+        "per_filter",
+        "plan",
+        "spec",
+        "upgrades",
+        "weights",
+    )
+
+    def __init__(self, route: spec.Route, plan: Any, per_filter: dict[str, PerFilter]) -> None:
+        match = route.match
+        self.spec = route
+        self.name = route.name
+        self.plan = plan
+        self.per_filter = per_filter
+        self.path_matches = _compile_path(match)
+        self.connect_only = match.path_kind is PathKind.CONNECT
+        self._fraction = match.runtime_fraction
+        self._grpc_only = match.grpc_only
+        self._headers = tuple(compile_header(header) for header in match.headers)
+        self._query = tuple(compile_query(parameter) for parameter in match.query)
+        self.conditional = bool(
+            self._headers or self._query or self._grpc_only or self._fraction is not None or self.connect_only
+        )
+        self.weights: WeightedClusters | None = None
+        self.idle_timeout_s: float | None = None
+        self.upgrades: dict[bytes, bool] | None = None
+        action = route.action
+        if isinstance(action, spec.RouteAction):
+            if action.weighted:
+                self.weights = WeightedClusters(action.weighted, action.weighted_header)
+            self.idle_timeout_s = action.idle_timeout_s
+            if action.upgrades:
+                self.upgrades = {policy.upgrade_type.lower().encode(): policy.enabled for policy in action.upgrades}
+
+    def __repr__(self) -> str:
+        match = self.spec.match
+        return f"<Route {self.name or '(unnamed)'} {match.path_kind.name.lower()} {match.path}>"
+
+    def conditions_hold(self, head: RequestView, stable_random: int) -> bool:
+        """Everything but the path."""
+        fraction = self._fraction
+        if fraction is not None and stable_random % fraction.denominator >= fraction.numerator:
+            return False
+        if self.connect_only and head.method != b"CONNECT":
+            return False
+        for test in self._headers:
+            if not test(head):
+                return False
+        if self._grpc_only and not _is_grpc(head):
+            return False
+        if self._query:
+            parameters = query_parameters(head.path)
+            for holds in self._query:
+                if not holds(parameters):
+                    return False
+        return True
+
+
+class VirtualHost:
+    """One compiled virtual host, shared by all tables that hold the same `uid`."""
+
+    __slots__ = ("_connect_routes", "_ignore_parameters", "name", "require_tls", "routes", "spec", "uid")
+
+    def __init__(self, uid: bytes, virtual_host: spec.VirtualHost, table: spec.RouteTable, planner: Planner) -> None:
+        self.uid = uid
+        self.spec = virtual_host
+        self.name = virtual_host.name
+        self.require_tls: TlsRequirement = virtual_host.require_tls
+        self._ignore_parameters = table.ignore_path_parameters
+        above = {**dict(table.per_filter), **dict(virtual_host.per_filter)}
+        routes: list[Route] = []
+        for position, route in enumerate(virtual_host.routes):
+            try:
+                routes.append(Route(route, planner(table, virtual_host, route), {**above, **dict(route.per_filter)}))
+            except ConfigError as error:
+                raise error.under(f"routes[{position}]") from None
+        self.routes = tuple(routes)
+        self._connect_routes = tuple(route for route in routes if route.connect_only)
+
+    def __repr__(self) -> str:
+        return f"<VirtualHost {self.name} {len(self.routes)} routes>"
+
+    def match(self, head: RequestView, stable_random: int) -> Route | None:
+        """The first route that takes the request. `stable_random` is the stream's number of 64 bits, the same each time."""
+        path = head.path
+        mark = path.find(b"?")
+        if mark >= 0:
+            path = path[:mark]
+        if self._ignore_parameters and (mark := path.find(b";")) >= 0:
+            path = path[:mark]
+        for route in self.routes if path else self._connect_routes:
+            if route.path_matches(path) and (not route.conditional or route.conditions_hold(head, stable_random)):
+                return route
+        return None
+
+
+class RouteTable:
+    """envoy.config.route.v3.RouteConfiguration, compiled."""
+
+    __slots__ = ("_by_uid", "_domains", "_frame", "_ignore_port", "_vhost_header", "_virtual_hosts", "name", "spec")
+
+    def __init__(
+        self, table: spec.RouteTable, frame: spec.RouteTable, domains: DomainTable, hosts: list[VirtualHost]
+    ) -> None:
+        self.spec = table
+        self.name = table.name
+        self._frame = frame
+        self._domains = domains
+        self._virtual_hosts = hosts
+        self._by_uid = {host.uid: host for host in hosts}
+        self._ignore_port = table.ignore_port_in_host
+        self._vhost_header = table.vhost_header.lower().encode()
+
+    @classmethod
+    def build(cls, table: spec.RouteTable, planner: Planner, previous: "RouteTable | None" = None) -> "RouteTable":
+        """Compile `table`; virtual hosts that `previous` has with the same uid are taken over as they are.
+
+        Raises ConfigError with the field path of what cannot be used.
+        """
+        frame = msgspec.structs.replace(table, virtual_hosts=(), clusters=())
+        known = previous._by_uid if previous is not None and previous._frame == frame else {}
+        decoder = msgspec.msgpack.Decoder(spec.VirtualHost)
+        hosts: list[VirtualHost] = []
+        for position, reference in enumerate(table.virtual_hosts):
+            host = known.get(reference.uid)
+            if host is None:
+                try:
+                    host = VirtualHost(reference.uid, decoder.decode(reference.raw), table, planner)
+                except ConfigError as error:
+                    raise error.under(f"virtual_hosts[{position}]") from None
+            hosts.append(host)
+        domains = tuple(reference.domains for reference in table.virtual_hosts)
+        if previous is not None and previous._domains.domains == domains:
+            return cls(table, frame, previous._domains, hosts)
+        return cls(table, frame, DomainTable(domains), hosts)
+
+    def __repr__(self) -> str:
+        return f"<RouteTable {self.name} {len(self._virtual_hosts)} virtual hosts>"
+
+    @property
+    def virtual_hosts(self) -> list[VirtualHost]:
+        """In the order of the configuration."""
+        return self._virtual_hosts
+
+    def virtual_host(self, head: RequestView) -> VirtualHost | None:
+        """Whose the request is. The caller asks `require_tls` of it before its routes, as Envoy does."""
+        host = head.authority or b""
+        if self._vhost_header:
+            values = header_values(head, self._vhost_header)
+            if not values:
+                return None
+            host = values[0]
+        if self._ignore_port:
+            host = without_port(host)
+        position = self._domains.find(host)
+        return self._virtual_hosts[position] if position >= 0 else None
+
+    def match(self, head: RequestView, stable_random: int) -> tuple[VirtualHost, Route | None] | None:
+        """Virtual host and route of a request; None when there is not even a virtual host."""
+        host = self.virtual_host(head)
+        return (host, host.match(head, stable_random)) if host is not None else None
+
+
+def _compile_path(match: spec.RouteMatch) -> BytesPredicate:
+    kind = match.path_kind
+    if kind is PathKind.CONNECT:
+        return lambda path: True
+    if kind is PathKind.REGEX:
+        try:
+            return compile_regex(match.path)
+        except ConfigError as error:
+            raise error.under("match.safe_regex") from None
+    text = match.path.encode()
+    if match.case_sensitive:
+        return _compile_literal(kind, text)
+    test = _compile_literal(kind, text.lower())
+    return lambda path: test(path.lower())
+
+
+def _compile_literal(kind: PathKind, text: bytes) -> BytesPredicate:
+    if kind is PathKind.EXACT:
+        return text.__eq__
+    if kind is PathKind.PREFIX:
+        return operator.methodcaller("startswith", text)
+    below = text + b"/"
+    return lambda path: path == text or path.startswith(below)
+
+
+def _is_grpc(head: RequestView) -> bool:
+    for name, value in head.fields:
+        if name == b"content-type":
+            return value == b"application/grpc" or value.startswith(b"application/grpc+")
+    return False
