@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 
 from mosn_xds.base.clock import CachedClock
 from mosn_xds.data.net.reactor import Reactor
