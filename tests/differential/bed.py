@@ -116,6 +116,8 @@ def hcm(
             "route_config": table,
             "http_filters": [*filters, router()],
             "access_log": [file_log(name)],
+            # One second by default, for which every connection that is to be closed would keep its case waiting.
+            "delayed_close_timeout": "0.05s",
             **fields,
         },
     }
