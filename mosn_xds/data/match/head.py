@@ -16,6 +16,10 @@ class HeadView(Protocol):
     @property
     def fields(self) -> Fields: ...
 
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Every value of a header in wire order; answers to pseudo-header names and ``host`` too."""
+        ...
+
 
 class RequestView(HeadView, Protocol):
     """A request's head. `authority` is None and `path` empty when absent."""

@@ -18,24 +18,14 @@ HeaderPredicate = Callable[[HeadView], bool]
 _INTEGER = re.compile(rb"[ \t]*[+-]?0*[0-9]{1,19}[ \t]*")
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
-_PSEUDO = {
-    b":method": "method",
-    b":path": "path",
-    b":authority": "authority",
-    b"host": "authority",
-    b":scheme": "scheme",
-}
 
-
-def header_values(head: HeadView, name: bytes) -> list[bytes]:
-    """All values of a header in wire order; pseudo-headers and ``host`` are looked up as attributes."""
-    attribute = _PSEUDO.get(name)
-    if attribute is not None:
-        value: bytes = getattr(head, attribute, b"")
-        return [value] if value else []
-    if name == b":status":
-        return [b"%d" % status] if (status := getattr(head, "status", 0)) else []
-    return [value for key, value in head.fields if key == name]
+def first_value(head: HeadView, name: bytes) -> bytes | None:
+    """The value of a header, of a repeated one the first."""
+    for key, value in head.fields:
+        if key == name:
+            return value
+    values = head.get_all(name) if _is_pseudo(name) else None
+    return values[0] if values else None
 
 
 def compile_header(match: HeaderMatch) -> HeaderPredicate:
@@ -46,45 +36,32 @@ def compile_header(match: HeaderMatch) -> HeaderPredicate:
         return _compile_presence(name, match)
     test = compile_string(match.string) if match.string is not None else _compile_range(match.range or (0, 0))
     if_missing = match.treat_missing_as_empty and test(b"") != invert
-    if name[:1] == b":" or name in _PSEUDO:
+    if _is_pseudo(name):
 
-        def by_pseudo(head: HeadView) -> bool:
-            values = header_values(head, name)
+        def pseudo_matches(head: HeadView) -> bool:
+            values = head.get_all(name)
             return test(values[0]) != invert if values else if_missing
 
-        return by_pseudo
+        return pseudo_matches
 
-    if invert:
-
-        def none_of(head: HeadView) -> bool:
-            missing = True
-            for key, value in head.fields:
-                if key == name:
-                    if test(value):
-                        return False
-                    missing = False
-            return if_missing if missing else True
-
-        return none_of
-
-    def any_of(head: HeadView) -> bool:
+    def matches(head: HeadView) -> bool:
         missing = True
         for key, value in head.fields:
             if key == name:
                 if test(value):
-                    return True
+                    return not invert
                 missing = False
-        return if_missing if missing else False
+        return if_missing if missing else invert
 
-    return any_of
+    return matches
 
 
 def _compile_presence(name: bytes, match: HeaderMatch) -> HeaderPredicate:
     wanted = (match.present is not False) != match.invert
     if match.treat_missing_as_empty:
         return lambda head: wanted
-    if name[:1] == b":" or name in _PSEUDO:
-        return lambda head: bool(header_values(head, name)) == wanted
+    if _is_pseudo(name):
+        return lambda head: bool(head.get_all(name)) == wanted
 
     def matches(head: HeadView) -> bool:
         for key, _ in head.fields:
@@ -93,6 +70,10 @@ def _compile_presence(name: bytes, match: HeaderMatch) -> HeaderPredicate:
         return not wanted
 
     return matches
+
+
+def _is_pseudo(name: bytes) -> bool:
+    return name[:1] == b":" or name == b"host"
 
 
 def _compile_range(bounds: tuple[int, int]) -> BytesPredicate:

@@ -16,7 +16,7 @@ import msgspec
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.match.domains import DomainTable, without_port
 from mosn_xds.data.match.head import RequestView
-from mosn_xds.data.match.headers import compile_header, header_values
+from mosn_xds.data.match.headers import compile_header, first_value
 from mosn_xds.data.match.query import compile_query, query_parameters
 from mosn_xds.data.match.strings import BytesPredicate, compile_regex
 from mosn_xds.data.match.weights import WeightedClusters
@@ -193,10 +193,9 @@ class RouteTable:
         """Whose the request is. The caller asks `require_tls` of it before its routes, as Envoy does."""
         host = head.authority or b""
         if self._vhost_header:
-            values = header_values(head, self._vhost_header)
-            if not values:
+            host = first_value(head, self._vhost_header) or b""
+            if not host:
                 return None
-            host = values[0]
         if self._ignore_port:
             host = without_port(host)
         position = self._domains.find(host)
@@ -234,7 +233,5 @@ def _compile_literal(kind: PathKind, text: bytes) -> BytesPredicate:
 
 
 def _is_grpc(head: RequestView) -> bool:
-    for name, value in head.fields:
-        if name == b"content-type":
-            return value == b"application/grpc" or value.startswith(b"application/grpc+")
-    return False
+    value = first_value(head, b"content-type") or b""
+    return value == b"application/grpc" or value.startswith(b"application/grpc+")

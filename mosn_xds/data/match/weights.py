@@ -5,7 +5,6 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from mosn_xds.data.match.head import RequestView
-from mosn_xds.data.match.headers import header_values
 from mosn_xds.spec.route import WeightedCluster
 
 _UINT64 = re.compile(rb"[ \t]*\+?0*[0-9]{1,20}[ \t]*")
@@ -34,7 +33,7 @@ class WeightedClusters:
         if not self._total:
             return -1
         if self._header:
-            values = header_values(head, self._header)
+            values = head.get_all(self._header)
             if len(values) == 1 and _UINT64.fullmatch(values[0]):
                 number = int(values[0])
                 if number < 1 << 64:
