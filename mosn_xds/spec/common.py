@@ -15,14 +15,15 @@ class Spec(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Address(Spec, frozen=True):
-    """Where to bind or connect: `host` is a literal IP, or a unix path (``/path``, or ``@name`` for an abstract one)."""
+    """Where to bind or connect: `host` is a literal IP, or a unix path (``/path``, ``./path``, or ``@name`` for an
+    abstract one)."""
 
     host: str
     port: int = 0
 
     @property
     def is_pipe(self) -> bool:
-        return self.host[:1] in ("/", "@")
+        return self.host[:1] in ("/", "@", ".")
 
     def __str__(self) -> str:
         if self.is_pipe:
