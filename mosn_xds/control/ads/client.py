@@ -55,7 +55,11 @@ class Answer:
 
 
 class AdsClient:
-    """See the module. `source` names the configuration source (``ads``, a cluster's name) in logs and in the store."""
+    """See the module.
+
+    `source` names the configuration source (``ads``, a cluster's name) in logs and in the store. `state_changed` is told
+    the source and True when a stream brings its first message, False when an attempt has ended, successful or not.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class AdsClient:
         clock: Clock,
         random: Random,
         method: str | None = None,
+        state_changed: Callable[[str, bool], None] | None = None,
     ) -> None:
         self.source = source
         self._protocol = protocol
@@ -77,6 +82,7 @@ class AdsClient:
         self._method = method or (
             AGGREGATED_SOTW_METHOD if protocol.variant is Variant.SOTW else AGGREGATED_DELTA_METHOD
         )
+        self._state_changed = state_changed
         self._send: Callable[[bytes], None] | None = None
         self._heard_at = clock.monotonic()
         self.connected = False
@@ -98,12 +104,15 @@ class AdsClient:
 
     # --- subscriptions; each leaves at once, or with the next stream ------------------------------------------------
 
-    def subscribe(self, kind: ResourceType, names: Iterable[str] = ()) -> None:
-        self._protocol.subscribe(kind, names)
+    def subscribe(self, kind: ResourceType) -> None:
+        """To all there is of a wildcard type."""
+        self._protocol.subscribe(kind)
         self._flush()
 
-    def unsubscribe(self, kind: ResourceType, names: Iterable[str]) -> None:
-        self._protocol.unsubscribe(kind, names)
+    def change(self, kind: ResourceType, add: Iterable[str], remove: Iterable[str] = ()) -> None:
+        """Ask for names of a named type, and for others no longer, in one request."""
+        self._protocol.subscribe(kind, add)
+        self._protocol.unsubscribe(kind, remove)
         self._flush()
 
     def ask_again(self, kind: ResourceType) -> None:
@@ -146,10 +155,15 @@ class AdsClient:
             self._send = None
             self._protocol.disconnected()
             self.connected = False
+            if self._state_changed is not None:
+                self._state_changed(self.source, False)
 
     async def _answer(self, events: list[Event]) -> None:
-        self.connected = True
-        self.last_error = ""
+        if not self.connected:
+            self.connected = True
+            self.last_error = ""
+            if self._state_changed is not None:
+                self._state_changed(self.source, True)
         self._back_off.reset()
         self._heard_at = self._clock.monotonic()
         for event in events:

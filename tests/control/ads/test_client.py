@@ -69,7 +69,7 @@ class Owner:
         self.taken += names
         bad = frozenset(name for name in names if name.startswith("bad"))
         if response.type is CDS:
-            self.client.subscribe(EDS, names)
+            self.client.change(EDS, names)
         return Verdict(f"refused {sorted(bad)}", bad) if bad else ACK
 
 

@@ -1,0 +1,271 @@
+"""From a response to a verdict: each resource compared, translated, stored; then what follows from it asked for.
+
+`Intake` is the owner of the ADS clients' responses. It works in two steps. First every resource whose bytes are new is
+translated, with a pause for the loop every few milliseconds, for a push may hold thousands. Then, in one go that nobody
+sees halfway, removals and results go to the store, subscriptions follow (a cluster's endpoints, a listener's route
+tables), and the verdict names everything that was refused, with its field path, in Envoy's framing. One bad resource
+never holds the others back.
+
+What a resource means is the translator's business; what is warm and serves is `assemble`'s.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import trio
+import xxhash
+
+from mosn_xds.base.clock import Clock
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.base.stats import StatRegistry
+from mosn_xds.control.ads.client import ACK, Verdict
+from mosn_xds.control.ads.events import Resource, Response
+from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, ResourceType
+from mosn_xds.control.needs import Need, Needs, Subscriber
+from mosn_xds.control.stats import SubscriptionStats
+from mosn_xds.control.store import Offer, Refusal, ResourceKey, ResourceStore
+
+SLICE_S = 0.004
+"""The longest that translating may hold the loop (one resource excepted)."""
+
+_STAT_PREFIXES = ((CDS, "cluster_manager.cds."), (LDS, "listener_manager.lds."))
+
+_log = logging.getLogger("mosn_xds.control")
+
+
+class Product(Protocol):
+    """What the translator makes of a resource, as far as this module looks into it."""
+
+    @property
+    def needs(self) -> Iterable[Need]: ...
+
+
+P = TypeVar("P", bound=Product)
+
+Translate = Callable[[str, str, bytes], P]
+"""(type URL, name, bytes) to a product. Raises ConfigError."""
+
+Admit = Callable[[ResourceKey, P], None]
+"""The last word on a translated resource, for what depends on others and on the machine (an address that is taken).
+Raises ConfigError. What the same response removes is out of the store by then."""
+
+Changed = Callable[[Collection[ResourceKey]], None]
+
+
+@dataclass(slots=True)
+class _Result(Generic[P]):
+    """What became of one resource: bytes known already, or a product, or an error."""
+
+    resource: Resource
+    offer: Offer
+    product: P | None = None
+    error: ConfigError | None = None
+
+
+class Intake(Generic[P]):
+    """See the module. `changed` is called with the keys whose content, refusal or existence changed."""
+
+    def __init__(
+        self,
+        store: ResourceStore[P],
+        translate: Translate[P],
+        clock: Clock,
+        stats: StatRegistry,
+        *,
+        admit: Admit[P] | None = None,
+        changed: Changed | None = None,
+    ) -> None:
+        self._store = store
+        self._translate = translate
+        self._clock = clock
+        self._stats = {row.url: stats.group(SubscriptionStats, prefix) for row, prefix in _STAT_PREFIXES}
+        self._admit = admit
+        self._changed = changed
+        self._needs = Needs(store)
+        self._not_admitted: set[ResourceKey] = set()
+        self.defects = 0
+        """Translations that ended in an exception that is none of ConfigError: bugs, refused like bad input."""
+
+    def __repr__(self) -> str:
+        return f"<Intake {self._store!r} {self._needs!r}>"
+
+    def attach(self, source: str, subscriber: Subscriber) -> None:
+        """Where the subscriptions of `source` go."""
+        self._needs.attach(source, subscriber)
+
+    def subscribe(self, source: str, kind: ResourceType) -> None:
+        """Ask for all there is of a wildcard type."""
+        if kind.url in self._stats:
+            self._stats[kind.url].update_attempt += 1
+        self._needs.subscriber(source).subscribe(kind)
+
+    def hold(self, keys: Iterable[ResourceKey]) -> None:
+        """Keep asking for `keys`, whatever becomes of the resources that refer to them, until `release`."""
+        self._needs.retain(keys)
+        self._needs.follow()
+
+    def release(self, keys: Iterable[ResourceKey]) -> None:
+        self._needs.release(keys)
+        self._report(dict.fromkeys(self._needs.follow()))
+
+    def lost(self, source: str) -> None:
+        """An attempt at the stream of `source` has ended."""
+        for stats in self._stats.values():
+            if stats.update_attempt:
+                stats.update_failure += 1
+                stats.update_attempt += 1
+
+    # --- a response -------------------------------------------------------------------------------------------------
+
+    async def judge(self, source: str, response: Response) -> Verdict:
+        """Take what is good of `response`."""
+        started = self._clock.monotonic()
+        results = await self._translate_all(source, response)
+        changed: dict[ResourceKey, None] = {}
+        self._remove(source, response, changed)
+        reasons: list[str] = []
+        refused: set[str] = set()
+        seen: set[str] = set()
+        modified = False
+        for result in results:
+            name = result.resource.name
+            if name in seen:
+                reasons.append(f"{name}: duplicate {response.type.noun} {name} found")
+                continue
+            seen.add(name)
+            key = ResourceKey(source, response.type.url, name)
+            refusal = self._settle(key, result)
+            if refusal is not None:
+                refused.add(name)
+                reasons.append(f"{name}: {refusal}")
+            if result.offer is Offer.CHANGED:
+                changed[key] = None
+                modified = modified or refusal is None
+        changed.update(dict.fromkeys(self._needs.follow()))
+        if response.type is CDS and modified:
+            self._needs.subscriber(source).ask_again(EDS)
+        reasons += response.faults
+        self._report(changed)
+        verdict = Verdict(_framed(response.type, reasons), frozenset(refused)) if reasons else ACK
+        self._note(response, verdict, started)
+        return verdict
+
+    def retry(self) -> None:
+        """Try again what was refused by `admit`: an address may be free by now."""
+        changed: dict[ResourceKey, None] = {}
+        for key in list(self._not_admitted):
+            record = self._store.get(key)
+            if record is None or record.refusal is None:
+                self._not_admitted.discard(key)
+                continue
+            resource = Resource(key.name, record.refusal.version, record.refusal.raw, key.type_url)
+            if self._settle(key, self._translated(resource)) is None:
+                changed[key] = None
+        changed.update(dict.fromkeys(self._needs.follow()))
+        self._report(changed)
+
+    async def _translate_all(self, source: str, response: Response) -> list[_Result[P]]:
+        results = []
+        deadline = self._clock.monotonic() + SLICE_S
+        for resource in response.resources:
+            key = ResourceKey(source, resource.type_url, resource.name)
+            offer = self._store.offer(key, resource.raw)
+            if offer is Offer.CHANGED or key in self._not_admitted:
+                results.append(self._translated(resource))
+            else:
+                results.append(_Result(resource, offer))
+            if self._clock.monotonic() >= deadline:
+                await trio.lowlevel.checkpoint()
+                deadline = self._clock.monotonic() + SLICE_S
+        return results
+
+    def _translated(self, resource: Resource) -> _Result[P]:
+        result: _Result[P] = _Result(resource, Offer.CHANGED)
+        try:
+            result.product = self._translate(resource.type_url, resource.name, resource.raw)
+        except ConfigError as error:
+            result.error = error
+        except Exception as error:  # an extension's call: its bug costs this resource, not the stream
+            self.defects += 1
+            _log.exception("translating %s %s failed", resource.type_url, resource.name)
+            result.error = ConfigError(f"internal error: {type(error).__name__}: {error}")
+        return result
+
+    def _remove(self, source: str, response: Response, changed: dict[ResourceKey, None]) -> None:
+        """Removals come first: a new listener may take the address of one that goes."""
+        url = response.type.url
+        if response.complete:
+            present = {resource.name for resource in response.resources}
+            gone = [name for name in self._store.records(source, url) if name not in present]
+        else:
+            gone = list(response.removed)
+        for name in gone:
+            key = ResourceKey(source, url, name)
+            if not response.type.wildcard:
+                self._store.absent(key)  # who refers to it goes on using it, as in Envoy
+                continue
+            record = self._store.drop(key)
+            self._not_admitted.discard(key)
+            if record is not None:
+                changed[key] = None
+                if record.good is not None:
+                    self._needs.release(_keys(key, record.good.product))
+
+    def _settle(self, key: ResourceKey, result: _Result[P]) -> Refusal | None:
+        """Write one result to the store; None if the resource is in use."""
+        version, raw = result.resource.version, result.resource.raw
+        if result.offer is Offer.UNCHANGED:
+            self._store.keep(key, version)
+            return None
+        if result.offer is Offer.REFUSED:
+            return self._store.refuse_again(key, version)
+        if result.product is not None and self._admit is not None:
+            try:
+                self._admit(key, result.product)
+                self._not_admitted.discard(key)
+            except ConfigError as error:
+                self._not_admitted.add(key)
+                result.product, result.error = None, error
+        if result.product is None:
+            return self._store.refuse(key, version, raw, result.error or ConfigError("not translated"))
+        former = self._store.get(key)
+        self._needs.retain(_keys(key, result.product))
+        if former is not None and former.good is not None:
+            self._needs.release(_keys(key, former.good.product))
+        self._store.accept(key, version, raw, result.product)
+        return None
+
+    # --- afterwards -------------------------------------------------------------------------------------------------
+
+    def _report(self, changed: dict[ResourceKey, None]) -> None:
+        if changed and self._changed is not None:
+            self._changed(changed.keys())
+
+    def _note(self, response: Response, verdict: Verdict, started: float) -> None:
+        stats = self._stats.get(response.type.url)
+        if stats is None:
+            return
+        stats.update_attempt += 1
+        if verdict.reason is not None:
+            stats.update_rejected += 1
+            return
+        stats.update_success += 1
+        stats.update_time = int(self._clock.wall() * 1000)
+        stats.version = xxhash.xxh64_intdigest(response.version.encode())
+        stats.update_duration.record((self._clock.monotonic() - started) * 1000)
+
+
+def _keys(key: ResourceKey, product: Product) -> list[ResourceKey]:
+    return [ResourceKey(key.source, need.type_url, need.name) for need in product.needs]
+
+
+def _framed(kind: ResourceType, reasons: list[str]) -> str:
+    """Reasons as Envoy strings them together; for types where it names no resource, we do."""
+    if kind is CDS:
+        return f"Error adding/updating cluster(s) {', '.join(reasons)}"
+    if kind is LDS:
+        lines = "".join(reason + "\n" for reason in reasons)
+        return f"Error adding/updating listener(s) {lines}"
+    return ", ".join(reasons)
