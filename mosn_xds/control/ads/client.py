@@ -15,7 +15,7 @@ import trio
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
-from mosn_xds.control.ads.backoff import BackOff
+from mosn_xds.control.backoff import BackOff
 from mosn_xds.control.ads.events import Event, Ignored, ProtocolError, Rejected, Response, Variant
 from mosn_xds.control.ads.protocol import AdsProtocol, TypeState
 from mosn_xds.control.ads.resource_types import AGGREGATED_DELTA_METHOD, AGGREGATED_SOTW_METHOD, ResourceType

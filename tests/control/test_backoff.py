@@ -1,4 +1,4 @@
-from mosn_xds.control.ads.backoff import BackOff
+from mosn_xds.control.backoff import BackOff
 
 
 class Always:
