@@ -40,22 +40,6 @@ class HostView(Protocol):
     def hostname(self) -> str: ...
 
 
-class TlsInfo(Protocol):
-    """What a TLS connection showed. Empty strings and tuples: not there."""
-
-    version: str
-    cipher: str
-    peer_subject: str
-    peer_issuer: str
-    local_subject: str
-    peer_serial: str
-    peer_fingerprint_256: str
-    peer_uri_sans: tuple[str, ...]
-    peer_dns_sans: tuple[str, ...]
-    local_uri_sans: tuple[str, ...]
-    local_dns_sans: tuple[str, ...]
-
-
 class ConnectionInfo:
     """A downstream connection.
 
@@ -77,8 +61,6 @@ class ConnectionInfo:
         "sni",
         "start_s",
         "start_wall_s",
-        "tls",
-        "transport_failure",
     )
 
     def __init__(
@@ -102,8 +84,6 @@ class ConnectionInfo:
         self.sni = ""
         self.restored_local: Address | None = None
         self.close_reason = ""
-        self.transport_failure = ""
-        self.tls: TlsInfo | None = None
 
     def __repr__(self) -> str:
         return f"<ConnectionInfo {self.id} {self.remote} -> {self.local} at {self.listener_name}>"
@@ -128,9 +108,8 @@ class StreamInfo:
     response_head: StatusView | None = None
     response_trailers: list[tuple[bytes, bytes]] | None = None
     version: "VersionView | None" = None
-    original_path: bytes | None = None
-    request_id: bytes | None = None
     stable_random: int = 0
+    """64 bits that stay the same for the stream's life: sampling, weighted picks, runtime fractions."""
 
     response_code: int = 0
     """0 as long as there is no response."""
@@ -142,17 +121,18 @@ class StreamInfo:
     grpc_status: int | None = None
     local_reply_body: bytes = b""
 
+    access_log_type: str = "DownstreamEnd"
     route_name: str = ""
-    virtual_cluster: str = ""
     cluster_name: str = ""
+    """Empty when the route's cluster does not exist."""
+    cluster_stat_name: str = ""
+    """`alt_stat_name` of the cluster, where it has one."""
     upstream_host: HostView | None = None
     upstream_local: str = ""
     """``ip:port`` of our side of the upstream connection."""
     upstream_version: "VersionView | None" = None
-    upstream_connection_id: int | None = None
     transport_failure: str = ""
     attempts: int = 0
-    hosts_attempted: tuple[HostView, ...] = ()
 
     last_rx: float | None = None
     first_up_tx: float | None = None
@@ -164,4 +144,3 @@ class StreamInfo:
 
     metadata: dict[str, dict[str, Any]] | None = None
     """Dynamic metadata: namespace, then key."""
-    filter_state: dict[str, Any] | None = None
