@@ -150,6 +150,8 @@ class RouteAction(Spec, frozen=True, tag="route"):
     mirrors: tuple[Mirror, ...] = ()
     upgrades: tuple[UpgradePolicy, ...] = ()
     high_priority: bool = False
+    grpc_timeout_caps_stream: bool = False
+    """grpc-timeout bounds the whole stream (`max_stream_duration.grpc_timeout_header_max`), not the route's time-out."""
 
 
 class RedirectAction(Spec, frozen=True, tag="redirect"):
