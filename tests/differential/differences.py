@@ -36,4 +36,22 @@ DIFFERENCES: dict[str, Difference] = {
         ours="400 and close",
         reason="RFC 9112 2.2: a bare CR is invalid; a sender must not generate it",
     ),
+    "request-line-blanks": Difference(
+        what="a tab between the parts of a request line, or a blank behind its version",
+        envoy="accepted",
+        ours="400 and close",
+        reason="RFC 9112 3 has one SP there; a peer that splits the line otherwise sees another request",
+    ),
+    "chunk-end": Difference(
+        what="chunk data that is not followed by CRLF where the chunk's size says it ends",
+        envoy="bytes up to the next CRLF are dropped",
+        ours="400 and close",
+        reason="RFC 9112 7.1: a size that lies about its chunk is how a request is hidden in a body",
+    ),
+    "short-status": Difference(
+        what="an upstream's response with a status of two digits",
+        envoy="forwarded, and the client waits for a body that never ends",
+        ours="502, UPE",
+        reason="RFC 9112 4: a status code has three digits",
+    ),
 }

@@ -113,7 +113,7 @@ def test_escaped_slashes_in_the_query_are_not_refused(proxy: World) -> None:
 def test_escaped_slashes_are_redirected(proxy: World) -> None:
     reply = proxy.get("/a%2Fb%5Cc?q=%2F", listener="redirect", host="shop:81")
     assert (reply.status, reply.get("location")) == (307, "/a/b\\c?q=%2F")
-    assert reply.log.details == "path_normalization_failed" or reply.log.details.startswith("path")
+    assert reply.log.details == "path_normalization_failed"
 
 
 @case("Escaped slashes: gRPC is refused where others are redirected")
@@ -135,7 +135,7 @@ def test_unescaped_slashes_are_normalised(proxy: World) -> None:
 @case("Request target: a fragment in the path is refused")
 def test_a_fragment_is_refused(proxy: World) -> None:
     reply = proxy.get("/a#b")
-    assert reply.status == 400
+    assert (reply.status, reply.closed, reply.log.details) == (400, True, "path_normalization_failed")
 
 
 @case("Request target: absolute form sets the host and leaves the path")
@@ -156,7 +156,7 @@ def test_absolute_form_is_refused_where_switched_off(proxy: World) -> None:
 
 
 @case("Request target: a target without a leading slash")
-@pytest.mark.parametrize("target", ["*", "a/b"])
-def test_a_target_without_a_slash_finds_nothing(proxy: World, target: str) -> None:
+@pytest.mark.parametrize(("target", "status", "closed"), [("*", 404, False), ("a/b", 400, True)])
+def test_a_target_without_a_slash_finds_nothing(proxy: World, target: str, status: int, closed: bool) -> None:
     reply = proxy.request("OPTIONS", target)
-    assert reply.status in (400, 404)
+    assert (reply.status, reply.closed) == (status, closed)
