@@ -62,6 +62,9 @@ class StatGroup:
         """Add to a counter whose name is known only at run time."""
         self.extra[name] = self.extra.get(name, 0) + amount
 
+    def settle(self) -> None:
+        """Bring up to date what the group keeps in a cheaper form; called before each report."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.prefix}>"
 
@@ -120,6 +123,7 @@ class StatRegistry:
 
 
 def _snapshot(group: StatGroup) -> StatChange:
+    group.settle()
     counters = {name: getattr(group, name) for name in group.COUNTERS}
     counters.update(group.extra)
     gauges = {name: getattr(group, name) for name in group.GAUGES}
