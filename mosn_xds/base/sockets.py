@@ -8,8 +8,8 @@ A bound socket receives nothing before it listens; `shutdown(SHUT_RDWR)` takes a
 queue is reset, the address stays bound), and `listen` lets it join again. Options set on a listening socket pass to the
 connections that it accepts: TCP_NODELAY and keep-alive are set once here and cost nothing per connection.
 
-Addresses are plain: `host` is a literal IP, or a unix path (``/path``, ``@name`` for an abstract one); names are not
-resolved here.
+Addresses are plain: `host` is a literal IP, or a unix path (``/path``, ``./path``, ``@name`` for an abstract one); names
+are not resolved here.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class ListenOptions:
 
 
 def is_unix(host: str) -> bool:
-    return host[:1] in ("/", "@")
+    return host[:1] in ("/", "@", ".")
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -75,7 +75,7 @@ def family_of(host: str) -> socket.AddressFamily:
 def socket_address(host: str, port: int) -> SocketAddress:
     if host.startswith("@"):
         return b"\0" + host[1:].encode()
-    return host if host.startswith("/") else (host, port)
+    return host if is_unix(host) else (host, port)
 
 
 def address_text(host: str, port: int) -> str:

@@ -39,6 +39,7 @@ ACCEPT_EVENTS = select.EPOLLIN | select.EPOLLET
 _BATCH_EVENTS = 64
 _TURN_S = 0.002
 _HELD_S = 0.050
+_SCRATCH_BYTES = 256 * 1024
 
 _log = logging.getLogger("mosn_xds.reactor")
 
@@ -66,7 +67,10 @@ class Flushable(Protocol):
 
 
 class Reactor:
-    """The event loop of one worker; see the module's text. `failures` and `held` count what its border caught."""
+    """The event loop of one worker; see the module's text.
+
+    `failures` and `held` count what its border caught. `scratch` is memory that any handler may use while it is called.
+    """
 
     __slots__ = (
         "_again",
@@ -86,6 +90,7 @@ class Reactor:
         "clock",
         "failures",
         "held",
+        "scratch",
         "timers",
     )
 
@@ -94,6 +99,7 @@ class Reactor:
         self.timers = TimerWheel(clock, self._guard, self._on_earlier_deadline)
         self.failures = 0
         self.held = 0
+        self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._read_time = read_time
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
@@ -113,13 +119,13 @@ class Reactor:
     # What handlers call.
 
     def register(self, fd: int, handler: Handler, events: int = READ_WRITE_EVENTS) -> None:
-        """Call `handler` when `fd` is ready; if it is ready now, soon. Raises OSError if epoll refuses `fd`."""
-        self._epoll.register(fd, events)
-        self._handlers[fd] = handler
-
-    def hand_over(self, fd: int, handler: Handler, events: int = READ_WRITE_EVENTS) -> None:
-        """`handler` answers for the registered `fd` from now on, and is told everything that holds for it already."""
-        self._epoll.modify(fd, events)
+        """Call `handler` when `fd` is ready, soon if it is ready now. A handler that `fd` had is replaced: the new one is
+        told everything that holds for `fd` already. Raises OSError if epoll refuses `fd`.
+        """
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
         self._handlers[fd] = handler
 
     def unregister(self, fd: int) -> None:

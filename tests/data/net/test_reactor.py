@@ -317,7 +317,7 @@ def test_a_call_that_holds_the_reactor_is_reported_with_its_culprit(reactor: Rea
 def test_a_handler_that_takes_over_learns_what_holds_already(reactor: Reactor) -> None:
     near, far = pair()
     second = Probe(lambda events: reactor.stop())
-    reactor.register(near.fileno(), Probe(lambda events: reactor.hand_over(near.fileno(), second)))
+    reactor.register(near.fileno(), Probe(lambda events: reactor.register(near.fileno(), second)))
     far.send(b"x")
     far.shutdown(socket.SHUT_WR)
     run(reactor)
