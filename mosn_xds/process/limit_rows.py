@@ -1,0 +1,67 @@
+"""Which limits of a Snapshot hold over all workers, and the rows of the shared table that they get.
+
+A limit without a finite bound needs no row: Istio's clusters have none, so a mesh of thousands of clusters costs nothing
+here. A key keeps its row for ever: a worker may still use it for a cluster that is draining.
+"""
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from mosn_xds.base.limits import LimitTable
+from mosn_xds.data.upstream.breaker import limit_keys as cluster_limit_keys
+from mosn_xds.spec.cluster import Cluster
+from mosn_xds.spec.listener import Listener
+from mosn_xds.spec.snapshot import Item, Kind
+
+TABLE_ROWS = 1 << 18
+"""8 bytes a row and worker, of which only the touched pages exist."""
+
+_NONE: Mapping[str, int] = MappingProxyType({})
+_log = logging.getLogger("mosn_xds.feed")
+
+
+class LimitRows:
+    """Assigns rows of `table`."""
+
+    def __init__(self, table: LimitTable) -> None:
+        self.table = table
+        self._rows: dict[str, int] = {}
+        self._by_uid: dict[bytes, Mapping[str, int]] = {}
+        self._clusters = msgspec.msgpack.Decoder(Cluster)
+        self._listeners = msgspec.msgpack.Decoder(Listener)
+
+    def __repr__(self) -> str:
+        return f"<LimitRows {len(self._rows)} of {self.table.rows}>"
+
+    def rows(self, item: Item) -> Mapping[str, int]:
+        """The rows that building `item` needs."""
+        found = self._by_uid.get(item.uid)
+        if found is None:
+            keys = self._keys(item)
+            found = {key: row for key in keys if (row := self._row(key)) is not None} if keys else _NONE
+            self._by_uid[item.uid] = found
+        return found
+
+    def _keys(self, item: Item) -> list[str]:
+        if item.kind is Kind.CLUSTER:
+            return cluster_limit_keys(self._clusters.decode(item.raw))
+        if item.kind is Kind.LISTENER and self._listeners.decode(item.raw).connection_limit is not None:
+            return [f"listener|{item.name}|connections"]
+        return []
+
+    def keep_only(self, uids: set[bytes]) -> None:
+        """Forget what was worked out for other Items."""
+        self._by_uid = {uid: rows for uid, rows in self._by_uid.items() if uid in uids}
+
+    def _row(self, key: str) -> int | None:
+        row = self._rows.get(key)
+        if row is None:
+            row = len(self._rows)
+            if row >= self.table.rows:
+                _log.warning("no row left for the limit %s: it holds in each worker by itself", key)
+                return None
+            self._rows[key] = row
+        return row

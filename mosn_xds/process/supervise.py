@@ -1,0 +1,409 @@
+"""The supervisor: so many workers, all serving the newest Snapshot, whatever happens to any of them.
+
+A worker that dies is replaced at once, on the same sockets. One that dies soon after its start, again and again, is in a
+crash loop: the wait before its next start doubles up to 30 s, and the slot shows it. While a worker that has
+served is missing, a sibling accepts from its sockets too (see `mosn_xds.process.sockets`), from the moment that its feed
+ends until its successor serves.
+
+An Item that a worker refused (a defect of ours) is not offered again to anybody: from the next generation on everybody
+holds what was last good in its place. A listener whose address cannot be bound is left out, its predecessor serving on,
+and is tried again every two seconds.
+"""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+import trio
+
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.base.limits import LimitTable
+from mosn_xds.process.feed import WorkerFeed
+from mosn_xds.process.hosts import HostTotals
+from mosn_xds.process.limit_rows import TABLE_ROWS, LimitRows
+from mosn_xds.process.sockets import ListenerSockets, SocketKey, socket_key
+from mosn_xds.process.spawner_link import SpawnerLink
+from mosn_xds.process.totals import StatTotals
+from mosn_xds.process.wire import FeedWire
+from mosn_xds.spec import feed
+from mosn_xds.spec.listener import Listener
+from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot
+
+STABLE_S = 10.0
+"""Who lived this long did not die of its start."""
+FIRST_DELAY_S = 0.1
+MAX_DELAY_S = 30.0
+REFUSE_BEYOND_S = 1.0
+"""Without any worker, clients wait no longer than this in a queue."""
+BIND_RETRY_S = 2.0
+
+_log = logging.getLogger("mosn_xds.supervise")
+
+
+class WorkerState(Enum):
+    """What a slot's worker does; the value is how it is shown."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    BACKING_OFF = "backing off"
+    DRAINED = "drained"
+
+
+@dataclass(eq=False)
+class WorkerSlot:
+    """The place of one worker. Times are trio's clock."""
+
+    number: int
+    state: WorkerState = WorkerState.STARTING
+    feed: WorkerFeed | None = None
+    started_at: float = 0.0
+    has_served: bool = False
+    starts: int = 0
+    quick_deaths: int = 0
+    """How many in a row died within STABLE_S."""
+    retry_at: float = 0.0
+    """When a worker that is backing off starts."""
+    last_exit: str = ""
+    """How the last one ended."""
+    draining: Mapping[str, int] = field(default_factory=dict)
+    """Draining connections by listener."""
+
+    @property
+    def pid(self) -> int:
+        """0 while there is no worker."""
+        return self.feed.pid if self.feed is not None else 0
+
+    def __repr__(self) -> str:
+        return f"<WorkerSlot {self.number} {self.state.value} pid {self.pid} starts={self.starts}>"
+
+
+def restart_delay_s(quick_deaths: int) -> float:
+    """How long to wait before the next start: not at all the first time."""
+    if quick_deaths <= 1:
+        return 0.0
+    return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(quick_deaths - 2, 20))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An Item that a worker could not build."""
+
+    kind: Kind
+    name: str
+    uid: bytes
+    reason: str
+
+
+class Supervisor:
+    """See the module. `publish` may be called before `run`."""
+
+    def __init__(
+        self,
+        configure: feed.Configure,
+        spawner: SpawnerLink,
+        totals: StatTotals,
+        hosts: HostTotals,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`configure` is what each worker is told, with its own number; `on_change` hears whenever anything changed here."""
+        self._configure = configure
+        self.spawner = spawner
+        self.totals = totals
+        self.hosts = hosts
+        self._on_change = on_change
+        self.sockets = ListenerSockets(configure.concurrency)
+        self.slots = [WorkerSlot(number) for number in range(configure.concurrency)]
+        self._limits = LimitRows(LimitTable.create(TABLE_ROWS, configure.concurrency))
+        self._wanted = EMPTY
+        self.published = EMPTY
+        """What the workers are to hold: what was wanted, as far as it can be had."""
+        self._good = EMPTY
+        """What some worker has applied without refusing."""
+        self.refusals: dict[ItemKey, Refusal] = {}
+        self.refusals_total = 0
+        self._refused_since = False
+        self.unbound: dict[str, ConfigError] = {}
+        """Listeners whose address cannot be bound, by name."""
+        self._socket_keys: dict[bytes, SocketKey | None] = {}
+        self._listener_decoder = msgspec.msgpack.Decoder(Listener)
+        self._stopping = False
+        self._shutdown: feed.Shutdown | None = None
+        self._standing: dict[type[feed.ToWorker], feed.ToWorker] = {}
+        self._wake = trio.Event()
+
+    def __repr__(self) -> str:
+        serving = sum(slot.state is WorkerState.SERVING for slot in self.slots)
+        return f"<Supervisor {serving}/{len(self.slots)} workers serve {self.published!r}>"
+
+    # --- what is to be served ---------------------------------------------------------------------------------------
+
+    def publish(self, snapshot: Snapshot) -> int:
+        """Bring all workers to `snapshot`, as soon as each can. Returns a number for `applied`.
+
+        Generations are counted here: what the workers are to hold changes for other reasons, too.
+        """
+        self._wanted = snapshot
+        self._republish()
+        return self.published.generation
+
+    def applied(self, number: int) -> bool:
+        """Whether every worker serves what `publish` answered `number` for, or something later."""
+        return all(slot.feed is not None and slot.feed.held.generation >= number for slot in self.slots)
+
+    def _republish(self) -> None:
+        self.published = Snapshot(self.published.generation + 1, self._attainable())
+        for slot in self.slots:
+            if slot.feed is not None:
+                slot.feed.offer(self.published)
+        self._on_change()
+
+    def _attainable(self) -> Mapping[ItemKey, Item]:
+        """What is wanted, with what is known to be refused replaced by what was good, and bound as far as possible."""
+        items = dict(self._wanted.items)
+        for key, refusal in list(self.refusals.items()):
+            item = items.get(key)
+            good = self._good.items.get(key)
+            if item is None or item.uid != refusal.uid:
+                del self.refusals[key]
+            elif good is None:
+                del items[key]
+            elif good.uid != refusal.uid:
+                items[key] = good
+        self.unbound = {}
+        for key in [key for key in items if key[0] is Kind.LISTENER]:
+            try:
+                self._bind(items[key])
+            except ConfigError as error:
+                self.unbound[key[1]] = error
+                before = self.published.items.get(key)
+                if before is None:
+                    del items[key]
+                else:
+                    items[key] = before
+        return items
+
+    def _bind(self, item: Item) -> None:
+        if item.uid not in self._socket_keys:
+            listener = self._listener_decoder.decode(item.raw)
+            self.sockets.bind(listener)
+            self._socket_keys[item.uid] = socket_key(listener)
+
+    def socket_key(self, item: Item) -> SocketKey | None:
+        """Which sockets a published listener needs."""
+        return self._socket_keys[item.uid]
+
+    def limit_rows(self, item: Item) -> Mapping[str, int]:
+        return self._limits.rows(item)
+
+    def _forget_unused(self) -> None:
+        """Let go of what no worker uses nor is to use."""
+        uids = {item.uid for item in self.published.items.values()}
+        for slot in self.slots:
+            if slot.feed is not None and slot.feed.in_flight is not None:
+                uids.update(item.uid for item in slot.feed.in_flight.items.values())
+        self._socket_keys = {uid: key for uid, key in self._socket_keys.items() if uid in uids}
+        self._limits.keep_only(uids)
+        in_use = {key for key in self._socket_keys.values() if key is not None}
+        for slot in self.slots:
+            if slot.feed is not None:
+                in_use.update(slot.feed.sockets_in_use())
+        self.sockets.keep_only(in_use)
+
+    # --- what all workers are told ----------------------------------------------------------------------------------
+
+    def tell_all(self, message: feed.ToWorker, *, standing: bool = False) -> None:
+        """Say it to every worker; `standing` repeats the last message of its type to those that start later."""
+        if standing:
+            self._standing[type(message)] = message
+        for slot in self.slots:
+            if slot.feed is not None:
+                slot.feed.send(message)
+
+    def begin_shutdown(self, limit_s: float, idle_s: float = 1.0) -> None:
+        """Let every worker drain and go; `run` returns when all are gone, `limit_s` and a second from now at latest."""
+        self._stopping = True
+        self._shutdown = feed.Shutdown(limit_s, idle_s)
+        self.tell_all(self._shutdown)
+        self._stop_waiting()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the workers alive until `begin_shutdown` has done its work. Cancelled, it ends them at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._retry_binding)
+                async with trio.open_nursery() as workers:
+                    for slot in self.slots:
+                        workers.start_soon(self._keep, slot)
+                    nursery.start_soon(self._enforce_shutdown, workers.cancel_scope)
+                nursery.cancel_scope.cancel()
+        finally:
+            for slot in self.slots:
+                if slot.feed is not None:
+                    slot.feed.kill(signal.SIGKILL)
+            self.sockets.close()
+
+    async def _enforce_shutdown(self, workers: trio.CancelScope) -> None:
+        while self._shutdown is None:
+            await self._wake.wait()
+        await trio.sleep(self._shutdown.limit_s + 1.0)
+        for slot in self.slots:
+            if slot.feed is not None:
+                _log.warning("worker %d (pid %d) is still there after its drain and is killed", slot.number, slot.pid)
+                slot.feed.kill(signal.SIGKILL)
+        await trio.sleep(1.0)
+        workers.cancel()
+
+    async def _keep(self, slot: WorkerSlot) -> None:
+        while not self._stopping:
+            await self._back_off(slot)
+            if not self._stopping:
+                await self._run_one(slot)
+        slot.state = WorkerState.DRAINED
+
+    async def _back_off(self, slot: WorkerSlot) -> None:
+        delay_s = restart_delay_s(slot.quick_deaths)
+        if delay_s == 0:
+            return
+        slot.state = WorkerState.BACKING_OFF
+        slot.retry_at = trio.current_time() + delay_s
+        self._changed()
+        with trio.move_on_at(slot.retry_at):
+            while not self._stopping:
+                await self._wake.wait()
+
+    async def _run_one(self, slot: WorkerSlot) -> None:
+        slot.state = WorkerState.STARTING
+        slot.started_at = trio.current_time()
+        slot.starts += 1
+        ours, theirs = socket.socketpair()
+        wire = FeedWire(ours)
+        worker = slot.feed = WorkerFeed(slot.number, wire, self)
+        worker.send(
+            msgspec.structs.replace(self._configure, worker=slot.number, limits_fd=True), [self._limits.table.fd]
+        )
+        for message in self._standing.values():
+            worker.send(message)
+        if self._shutdown is not None:
+            worker.send(self._shutdown)
+        worker.offer(self.published)
+        try:
+            with theirs:
+                await self.spawner.fork(slot.number, theirs)
+            await worker.run()
+        except ValueError as error:  # msgspec.DecodeError, too: what it says makes no sense
+            _log.error("worker %d (pid %d) sends garbage: %s", slot.number, worker.pid, error)
+            worker.kill(signal.SIGKILL)
+        finally:
+            wire.close()
+        slot.feed = None
+        slot.draining = {}
+        self.totals.forget(slot.number)
+        self.hosts.forget(slot.number)
+        self._limits.table.clear_column(slot.number)
+        lived_s = trio.current_time() - slot.started_at
+        slot.quick_deaths = 0 if lived_s >= STABLE_S else slot.quick_deaths + 1
+        self._changed()
+        await self._note_exit(slot, worker.pid, lived_s)
+
+    async def _note_exit(self, slot: WorkerSlot, pid: int, lived_s: float) -> None:
+        code = await self.spawner.exit_code(pid) if pid else None
+        if code is None:
+            slot.last_exit = "gone"
+        elif code < 0:
+            slot.last_exit = f"killed by {signal.Signals(-code).name}"
+        else:
+            slot.last_exit = f"exited with {code}"
+        if not self._stopping:
+            delay_s = restart_delay_s(slot.quick_deaths)
+            when = f"in {delay_s:g} s" if delay_s else "now"
+            _log.error(
+                "worker %d (pid %d) %s after %.1f s; the next starts %s",
+                slot.number,
+                pid,
+                slot.last_exit,
+                lived_s,
+                when,
+            )
+
+    def _changed(self) -> None:
+        """Somebody came or went: settle who accepts for whom."""
+        serving = [slot for slot in self.slots if slot.feed is not None and slot.feed.applied]
+        duties: dict[int, list[int]] = {slot.number: [slot.number] for slot in serving}
+        missing = [slot for slot in self.slots if slot.has_served and slot.number not in duties]
+        for turn, slot in enumerate(missing):
+            if serving:
+                duties[serving[turn % len(serving)].number].append(slot.number)
+        for slot in serving:
+            if slot.feed is not None:
+                slot.feed.serve_for(duties[slot.number])
+        if not serving and missing:
+            waits = [slot.retry_at for slot in self.slots if slot.state is WorkerState.BACKING_OFF]
+            if len(waits) == len(self.slots) and min(waits) > trio.current_time() + REFUSE_BEYOND_S:
+                self.sockets.refuse_connections()
+        self._on_change()
+
+    def _stop_waiting(self) -> None:
+        self._wake.set()
+        self._wake = trio.Event()
+
+    async def _retry_binding(self) -> None:
+        while True:
+            await trio.sleep(BIND_RETRY_S)
+            if self.unbound:
+                before = set(self.unbound)
+                self._republish()
+                for name in before - set(self.unbound):
+                    _log.info("listener %s: its address is bound now", name)
+
+    # --- what workers say -------------------------------------------------------------------------------------------
+
+    def on_message(self, number: int, message: feed.FromWorker) -> None:
+        slot = self.slots[number]
+        match message:
+            case feed.StatReport(changes):
+                self.totals.apply(number, changes)
+            case feed.HostReport(hosts):
+                self.hosts.apply(number, hosts)
+            case feed.Draining(listeners):
+                slot.draining = listeners
+            case feed.Refused():
+                self._note_refusal(message)
+            case feed.Applied():
+                self._note_applied(slot)
+            case _:
+                pass
+
+    def _note_refusal(self, message: feed.Refused) -> None:
+        _log.error("%s %s cannot be built by a worker: %s", message.kind.name.lower(), message.name, message.reason)
+        self.refusals_total += 1
+        key = (message.kind, message.name)
+        wanted = self._wanted.items.get(key)
+        known = self.refusals.get(key)
+        if wanted is not None and wanted.uid == message.uid and (known is None or known.uid != message.uid):
+            self._refused_since = True
+            self.refusals[key] = Refusal(message.kind, message.name, message.uid, message.reason)
+
+    def _note_applied(self, slot: WorkerSlot) -> None:
+        if slot.feed is None:
+            return
+        items = dict(slot.feed.held.items)
+        for key in self.refusals:  # a sibling may have built it before this worker could not
+            good = self._good.items.get(key)
+            if good is not None:
+                items[key] = good
+        self._good = Snapshot(slot.feed.held.generation, items)
+        if slot.state is WorkerState.STARTING:
+            slot.state = WorkerState.SERVING
+            slot.has_served = True
+            self._changed()
+        if self._refused_since:
+            self._refused_since = False
+            self._republish()
+        self._forget_unused()
+        self._on_change()
