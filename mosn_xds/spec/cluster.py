@@ -131,6 +131,8 @@ class Cluster(Spec, frozen=True):
     eds_name: str = ""
     """For EDS: the name asked for (service_name, else the cluster's name)."""
     added_via_api: bool = False
+    extra_source_addresses: tuple[Address, ...] = ()
+    """Where `source_address` is of the other family than the destination, the first of these that fits is bound."""
 
 
 class Health(IntEnum):
