@@ -1,0 +1,116 @@
+"""Request paths made canonical before anything is matched against them.
+
+Three treatments in Envoy's order: escaped slashes, `normalize_path`, `merge_slashes`; each concerns the part before the
+query only. Normalisation is the Chromium URL canonicaliser's treatment of paths, which Envoy embeds: dot segments are
+resolved (``%2e`` is a dot), a backslash is a slash, escapes of unreserved characters are decoded, the few printable characters
+that a path must not hold are escaped, every other escape stays as it is in its own case, and ``%00`` is refused. A path that
+is canonical already, nearly every one, is recognised with one search.
+"""
+
+import re
+
+from mosn_xds.data.codec.head import RequestHead
+from mosn_xds.data.filters.api import Reply
+from mosn_xds.data.proxy.local_reply import is_grpc
+from mosn_xds.spec.listener import EscapedSlashes, HttpConnectionManager
+
+_NOT_NORMAL = re.compile(rb"[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]|/\.")
+_TOKEN = re.compile(rb"%[0-9A-Fa-f]{2}|[^!$%&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
+_ESCAPED_SLASH = re.compile(rb"%(?:2[Ff]|5[Cc])")
+_SLASHES = re.compile(rb"//+")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def split_query(path: bytes) -> tuple[bytes, bytes]:
+    """The path, and the query with its question mark (empty when there is none)."""
+    mark = path.find(b"?")
+    return (path, b"") if mark < 0 else (path[:mark], path[mark:])
+
+
+def normalize_path(path: bytes) -> bytes | None:
+    """The canonical form of a path without query; None for one that holds a NUL."""
+    if _NOT_NORMAL.search(path) is None and path[:1] == b"/":
+        return path
+    if b"\0" in path or b"%00" in path:
+        return None
+    segments: list[bytes] = []
+    parts = _TOKEN.sub(_canonical_token, path).split(b"/")
+    if parts[0] == b"":
+        del parts[0]
+    last = len(parts) - 1
+    for position, part in enumerate(parts):
+        if part not in (b".", b".."):
+            segments.append(part)
+            continue
+        if part == b".." and segments:
+            segments.pop()
+        if position == last:
+            segments.append(b"")
+    return b"/" + b"/".join(segments)
+
+
+def _canonical_token(match: re.Match[bytes]) -> bytes:
+    token = match.group()
+    if len(token) == 3:
+        value = int(token[1:], 16)
+        return bytes((value,)) if value in _UNRESERVED else token
+    return b"/" if token == b"\\" else b"%%%02X" % token[0]
+
+
+def merge_slashes(path: bytes) -> bytes:
+    """Runs of slashes in a path without query become one."""
+    return _SLASHES.sub(b"/", path) if b"//" in path else path
+
+
+def unescape_slashes(path: bytes) -> bytes:
+    """``%2F`` and ``%5C`` of a path without query become ``/`` and ``\\``."""
+    if b"%" not in path:
+        return path
+    return _ESCAPED_SLASH.sub(lambda match: b"/" if match.group()[1:2] == b"2" else b"\\", path)
+
+
+_REJECTED = Reply(400, details="path_normalization_failed")
+
+
+class PathPolicy:
+    """A connection manager's path options, as one call per request."""
+
+    __slots__ = ("_escaped_slashes", "_merge", "_normalize")
+
+    def __init__(self, spec: HttpConnectionManager) -> None:
+        self._escaped_slashes = spec.escaped_slashes
+        self._normalize = spec.normalize_path
+        self._merge = spec.merge_slashes
+
+    def __repr__(self) -> str:
+        return f"<PathPolicy {self._escaped_slashes.name} normalize={self._normalize} merge={self._merge}>"
+
+    def apply(self, head: RequestHead) -> Reply | None:
+        """Make `head.path` canonical. Returns the answer for a request that goes no further: 400, or 307 to the new path."""
+        path = head.path
+        if b"#" in path:
+            return _REJECTED
+        bare, query = split_query(path)
+        redirect = False
+        if self._escaped_slashes is not EscapedSlashes.KEEP_UNCHANGED:
+            unescaped = unescape_slashes(bare)
+            if unescaped != bare:
+                if self._escaped_slashes is EscapedSlashes.REJECT_REQUEST:
+                    return _REJECTED
+                redirect = self._escaped_slashes is EscapedSlashes.UNESCAPE_AND_REDIRECT
+                bare = unescaped
+        if self._normalize:
+            normal = normalize_path(bare)
+            if normal is None:
+                return _REJECTED
+            bare = normal
+        if self._merge:
+            bare = merge_slashes(bare)
+        path = bare + query
+        if path != head.path:
+            head.path = path
+        if not redirect:
+            return None
+        if is_grpc(head.get(b"content-type")):
+            return _REJECTED
+        return Reply(307, details="path_normalization_failed", fields=[(b"location", path)])
