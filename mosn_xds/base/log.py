@@ -18,6 +18,7 @@ import re
 import select
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -115,7 +116,7 @@ _FLAGS: Mapping[str, _RECORD] = MappingProxyType(
         "n": lambda record, _: component_of(record.name),
         "l": lambda record, _: _level(record.levelno).text,
         "L": lambda record, _: _SHORT[_level(record.levelno)],
-        "t": lambda record, _: str(getattr(record, "native_id", record.process)),
+        "t": lambda record, _: str(threading.get_native_id()),
         "P": lambda record, _: str(record.process),
         **{flag: _strftime(f"%{flag}") for flag in "aAbBcCYDmdHIMSprRTX"},
         "h": _strftime("%b"),
