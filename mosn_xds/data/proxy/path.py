@@ -2,7 +2,7 @@
 
 Three treatments in Envoy's order: escaped slashes, `normalize_path`, `merge_slashes`; each concerns the part before the
 query only. Normalisation is the Chromium URL canonicaliser's treatment of paths, which Envoy embeds: dot segments are
-resolved (``%2e`` is a dot), a backslash is a slash, escapes of unreserved characters are decoded, the few printable characters
+resolved (``%2e`` is a dot; ``/..;x`` is ``/..``), a backslash is a slash, escapes of unreserved characters are decoded, the few printable characters
 that a path must not hold are escaped, every other escape stays as it is in its own case, and ``%00`` is refused. A path that
 is canonical already, nearly every one, is recognised with one search.
 """
@@ -15,7 +15,10 @@ from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.listener import EscapedSlashes, HttpConnectionManager
 
 _NOT_NORMAL = re.compile(rb"[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]|/\.")
-_TOKEN = re.compile(rb"%[0-9A-Fa-f]{2}|[^!$%&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
+_TOKEN = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
+_DOT_PARAMETERS = re.compile(rb"/(\.\.?);[^/]*")
+_LONE_PERCENT = b"\xff"
+_NESTED_ESCAPE = re.compile(rb"\xff(?=[0-9A-Fa-f]{2})")
 _ESCAPED_SLASH = re.compile(rb"%(?:2[Ff]|5[Cc])")
 _SLASHES = re.compile(rb"//+")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -31,10 +34,16 @@ def normalize_path(path: bytes) -> bytes | None:
     """The canonical form of a path without query; None for one that holds a NUL."""
     if _NOT_NORMAL.search(path) is None and path[:1] == b"/":
         return path
+    if b";" in path:
+        path = _DOT_PARAMETERS.sub(rb"/\1", path)
     if b"\0" in path or b"%00" in path:
         return None
+    text = _TOKEN.sub(_canonical_token, path)
+    if _LONE_PERCENT in text:
+        # What was decoded behind it must not make an escape of a percent sign that was none.
+        text = _NESTED_ESCAPE.sub(b"%25", text).replace(_LONE_PERCENT, b"%")
     segments: list[bytes] = []
-    parts = _TOKEN.sub(_canonical_token, path).split(b"/")
+    parts = text.split(b"/")
     if parts[0] == b"":
         del parts[0]
     last = len(parts) - 1
@@ -54,12 +63,16 @@ def _canonical_token(match: re.Match[bytes]) -> bytes:
     if len(token) == 3:
         value = int(token[1:], 16)
         return bytes((value,)) if value in _UNRESERVED else token
+    if token == b"%":
+        return _LONE_PERCENT
     return b"/" if token == b"\\" else b"%%%02X" % token[0]
 
 
 def merge_slashes(path: bytes) -> bytes:
-    """Runs of slashes in a path without query become one."""
-    return _SLASHES.sub(b"/", path) if b"//" in path else path
+    """Runs of slashes in a path without query become one; of a path of slashes alone Envoy leaves two."""
+    if b"//" not in path:
+        return path
+    return _SLASHES.sub(b"/", path) if path.strip(b"/") else b"//"
 
 
 def unescape_slashes(path: bytes) -> bytes:

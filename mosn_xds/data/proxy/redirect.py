@@ -33,7 +33,9 @@ class Redirect:
         """The value of ``location``."""
         scheme = self._scheme or head.scheme
         host = self._host or _host_without_default_port(head, scheme, drop_any=bool(self._port))
-        return b"%b://%b%b%b" % (scheme, host, self._port, self._new_path(head.path))
+        path = self._new_path(head.path)
+        slash = b"" if path[:1] == b"/" else b"/"
+        return b"%b://%b%b%b%b" % (scheme, host, self._port, slash, path)
 
     def _new_path(self, path: bytes) -> bytes:
         if self._path:
@@ -42,7 +44,7 @@ class Redirect:
             mark = path.find(b"?")
             path = self._path + path[mark:] if mark >= 0 else self._path
         elif self._rewrite is not None:
-            path = self._rewrite(path)
+            path = self._rewrite(path) or path
         return path.partition(b"?")[0] if self._strip_query else path
 
 

@@ -22,7 +22,7 @@ _FORWARDED_HOST = b"x-forwarded-host"
 def compile_path_rewrite(
     match: RouteMatch, prefix_rewrite: str, regex_rewrite: RegexRewrite | None
 ) -> Callable[[bytes], bytes] | None:
-    """A function from the old path to the new one, queries included; None when the route rewrites nothing.
+    """A function from the old path to the new one, queries included (empty: leave it); None when nothing is rewritten.
 
     Raises ConfigError for a bad expression.
     """
@@ -38,16 +38,24 @@ def compile_path_rewrite(
 
     def rewrite(path: bytes) -> bytes:
         bare, query = split_query(path)
-        return substitution.apply(bare) + query
+        new = substitution.apply(bare)
+        return new + query if new else b""
 
     return rewrite
 
 
 def rewrite_path(head: RequestHead, rewrite: Callable[[bytes], bytes], *, keep_original: bool) -> None:
-    """Rewrite the path of `head`; with `keep_original` the old one is noted in its header."""
+    """Rewrite the path of `head`; with `keep_original` the old one is noted in its header.
+
+    A regex rewrite that leaves nothing leaves the path as it was.
+    """
+    old = head.path
+    new = rewrite(old)
+    if not new:
+        return
     if keep_original:
-        head.set(ORIGINAL_PATH, head.path)
-    head.path = rewrite(head.path)
+        head.set(ORIGINAL_PATH, old)
+    head.path = new
 
 
 def rewrite_host(head: RequestHead, host: bytes, *, append_forwarded: bool, keep_original: bool) -> None:
