@@ -1,7 +1,11 @@
 """A running reactor, and a consumer that writes down what its wire tells it."""
 
+import contextlib
+import gc
+import os
+import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -91,3 +95,17 @@ def tcp_pair(*, buffer_bytes: int | None = None) -> tuple[socket.socket, trio.So
         near.setblocking(False)
         far, _ = listener.accept()
     return near, trio.SocketStream(trio.socket.from_stdlib_socket(far))
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing more."""
+    gc.collect()  # lest garbage frees a descriptor meanwhile
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

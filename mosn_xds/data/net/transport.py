@@ -36,7 +36,11 @@ class Transport(Protocol):
 
 
 class SecureTransport(Transport, Protocol):
-    """A Transport with a handshake before, and with output of its own between the caller's bytes and the socket's."""
+    """A Transport with a handshake before, and with output of its own between the caller's bytes and the socket's.
+
+    `send` stops taking bytes when the socket stops taking what they have become, a record's worth apart: what waits must
+    wait where it is counted.
+    """
 
     def handshake(self) -> bool:
         """Go on with the handshake as far as the socket allows; True once it is complete."""
