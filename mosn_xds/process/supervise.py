@@ -13,7 +13,7 @@ and is tried again every two seconds.
 import logging
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -107,14 +107,13 @@ class Supervisor:
         spawner: SpawnerLink,
         totals: StatTotals,
         hosts: HostTotals,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`configure` is what each worker is told, with its own number; `on_change` hears whenever anything changed here."""
+        """`configure` is what each worker is told, with its own number."""
         self._configure = configure
         self.spawner = spawner
         self.totals = totals
         self.hosts = hosts
-        self._on_change = on_change
+        self._changes = trio.Event()
         self.sockets = ListenerSockets(configure.concurrency)
         self.slots = [WorkerSlot(number) for number in range(configure.concurrency)]
         self._limits = LimitRows(LimitTable.create(TABLE_ROWS, configure.concurrency))
@@ -132,7 +131,7 @@ class Supervisor:
         self._listener_decoder = msgspec.msgpack.Decoder(Listener)
         self._stopping = False
         self._shutdown: feed.Shutdown | None = None
-        self._standing: dict[type[feed.ToWorker], feed.ToWorker] = {}
+        self._remembered: dict[str, feed.ToWorker] = {}
         self._wake = trio.Event()
 
     def __repr__(self) -> str:
@@ -154,12 +153,24 @@ class Supervisor:
         """Whether every worker serves what `publish` answered `number` for, or something later."""
         return all(slot.feed is not None and slot.feed.held.generation >= number for slot in self.slots)
 
+    def is_settled(self) -> bool:
+        """Whether every worker serves what was published last."""
+        return self.applied(self.published.generation)
+
+    async def wait_for_change(self) -> None:
+        """Until a worker came, went, or applied something, or a Snapshot was published."""
+        await self._changes.wait()
+
+    def _note_change(self) -> None:
+        self._changes.set()
+        self._changes = trio.Event()
+
     def _republish(self) -> None:
         self.published = Snapshot(self.published.generation + 1, self._attainable())
         for slot in self.slots:
             if slot.feed is not None:
                 slot.feed.offer(self.published)
-        self._on_change()
+        self._note_change()
 
     def _attainable(self) -> Mapping[ItemKey, Item]:
         """What is wanted, with what is known to be refused replaced by what was good, and bound as far as possible."""
@@ -215,10 +226,11 @@ class Supervisor:
 
     # --- what all workers are told ----------------------------------------------------------------------------------
 
-    def tell_all(self, message: feed.ToWorker, *, standing: bool = False) -> None:
-        """Say it to every worker; `standing` repeats the last message of its type to those that start later."""
-        if standing:
-            self._standing[type(message)] = message
+    def tell_all(self, message: feed.ToWorker, *, remember_as: str | None = None) -> None:
+        """Say it to every worker. What is remembered is said to those that start later as well, the last under a name."""
+        if remember_as is not None:
+            self._remembered.pop(remember_as, None)
+            self._remembered[remember_as] = message
         for slot in self.slots:
             if slot.feed is not None:
                 slot.feed.send(message)
@@ -287,7 +299,7 @@ class Supervisor:
         worker.send(
             msgspec.structs.replace(self._configure, worker=slot.number, limits_fd=True), [self._limits.table.fd]
         )
-        for message in self._standing.values():
+        for message in self._remembered.values():
             worker.send(message)
         if self._shutdown is not None:
             worker.send(self._shutdown)
@@ -346,7 +358,7 @@ class Supervisor:
             waits = [slot.retry_at for slot in self.slots if slot.state is WorkerState.BACKING_OFF]
             if len(waits) == len(self.slots) and min(waits) > trio.current_time() + REFUSE_BEYOND_S:
                 self.sockets.refuse_connections()
-        self._on_change()
+        self._note_change()
 
     def _stop_waiting(self) -> None:
         self._wake.set()
@@ -406,4 +418,4 @@ class Supervisor:
             self._refused_since = False
             self._republish()
         self._forget_unused()
-        self._on_change()
+        self._note_change()

@@ -171,3 +171,11 @@ class StatTotals:
                 if found is not None:
                     return found
         return None
+
+    def sum_of(self, root: str, name: str) -> int:
+        """A gauge summed over the groups under `root`, as last reported; those of single workers are in theirs already."""
+        return sum(
+            group.gauges.get(name, 0)
+            for prefix, group in self._groups.items()
+            if prefix.startswith(root) and ".worker_" not in prefix
+        )

@@ -295,7 +295,7 @@ def test_what_was_said_to_all_is_said_to_a_replacement() -> None:
         port = PORTS.take()
         async with supervisor(1) as found:
             await serving(found, snapshot(listener(port)))
-            found.tell_all(feed.SetHealthFailed(True), standing=True)
+            found.tell_all(feed.SetHealthFailed(True), remember_as="health")
             slot = found.slots[0]
             dead = slot.pid
             os.kill(dead, signal.SIGKILL)
