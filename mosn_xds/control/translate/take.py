@@ -18,6 +18,7 @@ from google.protobuf import unknown_fields
 from google.protobuf.message import Message
 
 from mosn_xds.base.errors import ConfigError
+from mosn_xds.control.translate.model import Need
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -26,18 +27,24 @@ MAX_DURATION_S = 315_576_000_000
 
 
 class Report:
-    """What a translation found besides its result. `clusters` are those that routes and proxies name, in order."""
+    """What a translation found besides its result: `clusters` are those that routes and proxies name, `needs` the
+    resources that it waits for, both in order."""
 
-    __slots__ = ("clusters", "takes", "unread", "warnings")
+    __slots__ = ("clusters", "needs", "takes", "unread", "warnings")
 
     def __init__(self) -> None:
         self.takes: list[Take] = []
         self.unread: list[str] = []
         self.warnings: list[str] = []
         self.clusters: dict[str, None] = {}
+        self.needs: dict[Need, None] = {}
 
     def __repr__(self) -> str:
         return f"<Report {len(self.unread)} unread, {len(self.warnings)} warnings>"
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.unread or self.warnings or self.clusters or self.needs)
 
     def finish(self) -> None:
         """Nothing more is read: what is left in any Take had no effect."""
@@ -49,11 +56,15 @@ class Report:
     def merge(self, part: "Report", prefix: str) -> None:
         """Take over a finished part's findings."""
         if part.unread:
-            self.unread += [f"{prefix}.{path}" for path in part.unread]
+            self.unread += [_under(prefix, path) for path in part.unread]
         if part.warnings:
-            self.warnings += [f"{prefix}.{text}" for text in part.warnings]
-        if part.clusters:
-            self.clusters.update(part.clusters)
+            self.warnings += [_under(prefix, text) for text in part.warnings]
+        self.clusters.update(part.clusters)
+        self.needs.update(part.needs)
+
+
+def _under(prefix: str, text: str) -> str:
+    return f"{prefix}{text}" if text.startswith((" (", ":")) or not text else f"{prefix}.{text}"
 
 
 class Take:

@@ -6,7 +6,7 @@ never walked. The first failure ends a check, as in Envoy. What stands in an Any
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -32,12 +32,12 @@ class _Plan:
         self.absent: list[tuple[int, _Failure]] = []
         self.one_ofs: list[tuple[frozenset[int], _Failure]] = []
 
-    def check(self, message: Message) -> _Failure | None:
+    def check(self, message: Message, without: Collection[int] = ()) -> _Failure | None:
         by_number = self.by_number
         present = message.ListFields()
         for field, value in present:
             check = by_number.get(field.number)
-            if check is not None and (failure := check(value)) is not None:
+            if check is not None and field.number not in without and (failure := check(value)) is not None:
                 return failure
         if self.absent or self.one_ofs:
             numbers = {field.number for field, _ in present}
@@ -59,12 +59,18 @@ class Validator:
     def __repr__(self) -> str:
         return f"<Validator {sum(plan is not None for plan in self._plans.values())} plans>"
 
-    def validate(self, message: Message, path: str = "") -> None:
-        """Raises `ConfigError` for the first rule that `message` breaks; `path` is where it stands."""
+    def validate(self, message: Message, path: str = "", *, above: str = "", without: Collection[int] = ()) -> None:
+        """Raises `ConfigError` for the first rule that `message` breaks; `path` is where it stands.
+
+        `above` says whose field it is where it is checked as a part (``RouteConfigurationValidationError.VirtualHosts[3]``).
+        Fields with the numbers `without` are parts in their turn, and passed by.
+        """
         plan = self._plan(message.DESCRIPTOR)
-        if plan is None or (failure := plan.check(message)) is None:
+        if plan is None or (failure := plan.check(message, without)) is None:
             return
         at, text = failure
+        if above:
+            text = f"{above}: embedded message failed validation | caused by {text}"
         raise ConfigError(
             f"Proto constraint validation failed ({text})", path=f"{path}.{at}" if path and at else path or at
         )

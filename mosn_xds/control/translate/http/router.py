@@ -1,0 +1,15 @@
+"""envoy.extensions.filters.http.router.v3.Router."""
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.filters import RouterFilter
+
+
+def translate(take: Take, context: Context, name: str) -> RouterFilter:
+    if take.has("upstream_http_filters"):
+        take.ignore("upstream_http_filters", "there are no upstream filters")
+    return RouterFilter(
+        take.flag("suppress_envoy_headers"),
+        take.flag("respect_expected_rq_timeout"),
+        tuple([header.lower() for header in take.texts("strict_check_headers")]),
+    )

@@ -1,0 +1,66 @@
+"""The HTTP filters of a connection manager, in order.
+
+What is not known fails closed: leaving out a policy would be worse than an error that everybody sees. Left out are filters
+that say that they are optional, types known to decide nothing, and names that the operator lists in the node's metadata
+(``MOSN_XDS_SKIP_FILTERS``).
+"""
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.registry import HARMLESS, Category
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.filters import HttpFilter, RouterFilter, UnknownFilter
+
+
+def take_http_filters(parent: Take, context: Context, name: str = "http_filters") -> tuple[HttpFilter, ...]:
+    """Repeated HttpFilter. Raises ConfigError unless the terminal filter is the last, and only the last."""
+    takes = parent.children(name)
+    found = []
+    last = len(takes) - 1
+    for number, take in enumerate(takes):
+        http_filter = _take_filter(take, context)
+        terminal = http_filter is not None and isinstance(http_filter.config, RouterFilter)
+        said = f"filter named {take.message.name} of type {_type_of(take)}"
+        if terminal and number != last:
+            raise take.error("", f"Error: terminal {said} must be the last filter in a http filter chain.")
+        if number == last and not terminal and not isinstance(http_filter and http_filter.config, UnknownFilter):
+            raise take.error("", f"Error: non-terminal {said} is the last filter in a http filter chain.")
+        if http_filter is not None:
+            if terminal and http_filter.disabled:
+                raise take.error("disabled", f"Error: terminal {said} cannot be disabled by default.")
+            found.append(http_filter)
+    return tuple(found)
+
+
+def _type_of(take: Take) -> str:
+    url: str = take.message.typed_config.type_url
+    return url.rpartition("/")[2]
+
+
+def _take_filter(take: Take, context: Context) -> HttpFilter | None:
+    name = take.text("name")
+    optional = take.flag("is_optional")
+    disabled = take.flag("disabled")
+    if name in context.skip_filters:
+        take.left.clear()
+        take.warn("", f"{name} is left out, as the node's metadata asks")
+        return None
+    field, holder = "typed_config", take
+    discovery = take.child("config_discovery")
+    if discovery is not None:
+        field, holder = "default_config", discovery
+    config = holder.message_of(field)
+    if config is None:
+        type_name, value = "", None
+    else:
+        found = context.extension_of(holder, field, config, Category.HTTP_FILTER, name)
+        type_name, value = found.type_name, found.value
+    if value is not None:
+        return HttpFilter(name, value, disabled)
+    where = f"{name} of type {type_name}" if type_name else f"{name} without a configuration"
+    if optional or type_name in HARMLESS:
+        take.warn("", f"{where} is not known, and left out")
+        take.ignore("", "left out")
+        return None
+    reason = f"unknown HTTP filter {where}"
+    take.warn("", f"{reason}: requests of its chain are answered 503")
+    return HttpFilter(name, UnknownFilter(type_name, reason), disabled)

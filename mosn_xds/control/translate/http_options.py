@@ -1,0 +1,81 @@
+"""Protocol options of HTTP/1 and HTTP/2 (envoy.config.core.v3), as connection managers and clusters share them."""
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.registry import Category
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.listener import HeaderCase, Http1Settings, Http2Settings
+
+DEFAULT_IDLE_TIMEOUT_S = 3600.0
+DEFAULT_HEADERS_COUNT = 100
+
+
+def take_idle_timeout(take: Take | None) -> float | None:
+    """`idle_timeout` of core.HttpProtocolOptions: an hour if absent, none if 0."""
+    given = None if take is None else take.duration("idle_timeout")
+    if given is None:
+        return DEFAULT_IDLE_TIMEOUT_S
+    return given or None
+
+
+def take_http1(take: Take | None, context: Context) -> Http1Settings:
+    """core.Http1ProtocolOptions."""
+    if take is None:
+        return Http1Settings()
+    absolute = take.wrapped_flag("allow_absolute_url")
+    return Http1Settings(
+        take.flag("accept_http_10"),
+        take.text("default_host_for_http_10"),
+        take.flag("enable_trailers"),
+        _take_case(take.child("header_key_format"), context),
+        take.flag("allow_chunked_length"),
+        absolute is not False,
+        take.flag("send_fully_qualified_url"),
+    )
+
+
+def _take_case(take: Take | None, context: Context) -> HeaderCase:
+    if take is None:
+        return HeaderCase.LOWER
+    if take.has("proper_case_words"):
+        take.skip("proper_case_words")
+        return HeaderCase.PROPER_CASE
+    formatter = take.child("stateful_formatter")
+    if formatter is None:
+        return HeaderCase.LOWER
+    name = formatter.text("name")
+    found = context.extension(formatter, "typed_config", Category.HEADER_FORMATTER, name)
+    if found.value is None:
+        raise formatter.error(
+            "typed_config", f"Didn't find a registered implementation for '{name}' with type URL: '{found.type_name}'"
+        )
+    case: HeaderCase = found.value
+    return case
+
+
+def preserve_case(take: Take, context: Context, name: str) -> HeaderCase:
+    """envoy.http.stateful_header_formatters.preserve_case."""
+    return HeaderCase.PRESERVE
+
+
+def take_http2(take: Take | None) -> Http2Settings:
+    """core.Http2ProtocolOptions."""
+    if take is None:
+        return Http2Settings()
+    defaults = Http2Settings()
+    streams = take.wrapped_integer("max_concurrent_streams")
+    stream_window = take.wrapped_integer("initial_stream_window_size")
+    connection_window = take.wrapped_integer("initial_connection_window_size")
+    table = take.wrapped_integer("hpack_table_size")
+    old = take.flag("stream_error_on_invalid_http_messaging")
+    override = take.wrapped_flag("override_stream_error_on_invalid_http_message")
+    keepalive = take.child("connection_keepalive")
+    return Http2Settings(
+        defaults.max_concurrent_streams if streams is None else streams,
+        defaults.initial_stream_window_bytes if stream_window is None else stream_window,
+        defaults.initial_connection_window_bytes if connection_window is None else connection_window,
+        defaults.hpack_table_bytes if table is None else table,
+        take.flag("allow_connect"),
+        old if override is None else override,
+        None if keepalive is None else keepalive.duration("interval") or None,
+        None if keepalive is None else keepalive.duration("timeout"),
+    )

@@ -1,0 +1,73 @@
+"""Filter chains: network filters in order, and the transport below them.
+
+A chain is a part, and its uid is the digest of its bytes: an equal chain keeps its connections across updates.
+"""
+
+from mosn_xds.control.translate.chain_match import take_chain_match
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.registry import HARMLESS, Category
+from mosn_xds.control.translate.take import Take
+from mosn_xds.control.translate.transport import take_transport
+from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
+
+_TERMINAL = (HttpConnectionManager, TcpProxy)
+
+
+def take_filter_chain(take: Take, context: Context, uid: bytes) -> FilterChain:
+    """listener.FilterChain."""
+    name = take.text("name")
+    if take.wrapped_flag("use_proxy_proto"):
+        raise take.error(
+            "use_proxy_proto", "use_proxy_proto is not supported", "use the proxy_protocol listener filter"
+        )
+    match = take_chain_match(take.child("filter_chain_match"))
+    transport = take_transport(take, "transport_socket", Category.DOWNSTREAM_TRANSPORT, context)
+    filters = _take_filters(take, context)
+    return FilterChain(uid, name, match, filters, transport, take.duration("transport_socket_connect_timeout") or None)
+
+
+def _take_filters(parent: Take, context: Context) -> tuple[NetworkFilter, ...]:
+    takes = parent.children("filters")
+    found: list[NetworkFilter] = []
+    last = len(takes) - 1
+    for number, take in enumerate(takes):
+        network_filter = _take_filter(take, context)
+        url: str = take.message.typed_config.type_url
+        said = f"filter named {take.message.name} of type {url.rpartition('/')[2]}"
+        terminal = isinstance(network_filter, _TERMINAL)
+        if terminal and number != last:
+            raise take.error("", f"Error: terminal {said} must be the last filter in a network filter chain.")
+        if number == last and not terminal and not isinstance(network_filter, CloseConnection):
+            raise take.error("", f"Error: non-terminal {said} is the last filter in a network filter chain.")
+        if network_filter is not None:
+            found.append(network_filter)
+    return tuple(found)
+
+
+def _take_filter(take: Take, context: Context) -> NetworkFilter | None:
+    name = take.text("name")
+    if name in context.skip_filters:
+        take.left.clear()
+        take.warn("", f"{name} is left out, as the node's metadata asks")
+        return None
+    field, holder = "typed_config", take
+    discovery = take.child("config_discovery")
+    if discovery is not None:
+        field, holder = "default_config", discovery
+    config = holder.message_of(field)
+    if config is None:
+        type_name, value = "", None
+    else:
+        found = context.extension_of(holder, field, config, Category.NETWORK_FILTER, name)
+        type_name, value = found.type_name, found.value
+    if value is not None:
+        network_filter: NetworkFilter = value
+        return network_filter
+    where = f"{name} of type {type_name}" if type_name else f"{name} without a configuration"
+    if type_name in HARMLESS:
+        take.warn("", f"{where} is not known, and left out")
+        take.ignore("", "left out")
+        return None
+    reason = f"unknown network filter {where}"
+    take.warn("", f"{reason}: connections of its chain are closed")
+    return CloseConnection(name, reason)

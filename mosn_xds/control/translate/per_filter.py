@@ -1,0 +1,44 @@
+"""`typed_per_filter_config`: what HTTP filters are told for one route table, virtual host, route or cluster weight."""
+
+from typing import Any
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.messages import short_type, unpack
+from mosn_xds.control.translate.registry import Category
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.filters import FilterDisabled, FilterEnabled, PerFilter
+
+_WRAPPER = "envoy.config.route.v3.FilterConfig"
+
+
+def take_per_filter(take: Take, context: Context) -> tuple[tuple[str, PerFilter], ...]:
+    """Sorted by filter name. A filter that this proxy does not know fails its chain as it is; what a route says about it
+    is reported."""
+    configs = take.mapping("typed_per_filter_config")
+    if not configs:
+        return ()
+    found = []
+    for name in sorted(configs):
+        value = _translate(take, f"typed_per_filter_config.{name}", name, configs[name], context)
+        if value is not None:
+            found.append((name, value))
+    return tuple(found)
+
+
+def _translate(take: Take, key: str, name: str, config: Any, context: Context) -> PerFilter | None:
+    if short_type(config.type_url) == _WRAPPER:
+        wrapper = context.open(unpack(config), config.value, take.report, take, key)
+        wrapper.skip("is_optional")  # what is unknown is left out either way
+        if wrapper.flag("disabled"):
+            wrapper.skip("config")
+            return FilterDisabled()
+        inner = wrapper.message_of("config")
+        if inner is None or not inner.type_url:
+            return FilterEnabled()
+        config, key = inner, f"{key}.config"
+    found = context.extension_of(take, key, config, Category.ROUTE_CONFIG, name)
+    if found.value is None:
+        take.ignore(key, f"no per-route configuration of type {found.type_name} is known")
+        return None
+    value: PerFilter = found.value
+    return value

@@ -1,0 +1,152 @@
+"""Which code translates which extension: by category and message type, ours from a table, others' by entry point.
+
+Both are loaded at first use. An entry point of the group ``mosn_xds.translators`` is named after the full type name of the
+configuration message (``acme.filters.v1.Greeter``) and leads to a `Translation`.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from mosn_xds.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mosn_xds.control.translate.context import Context
+    from mosn_xds.control.translate.take import Take
+
+ENTRY_POINT_GROUP = "mosn_xds.translators"
+
+Translate = Callable[["Take", "Context", str], Any]
+"""(the configuration, what is shared, the extension's name in the config) to the category's Spec. Raises ConfigError."""
+
+
+class Category(Enum):
+    """Where an extension stands; the value is Envoy's category name where it has one."""
+
+    LISTENER_FILTER = "envoy.filters.listener"
+    NETWORK_FILTER = "envoy.filters.network"
+    HTTP_FILTER = "envoy.filters.http"
+    ROUTE_CONFIG = "envoy.filters.http.route_config"
+    """An HTTP filter's configuration in `typed_per_filter_config`."""
+    UPSTREAM_FILTER = "envoy.filters.upstream_network"
+    DOWNSTREAM_TRANSPORT = "envoy.transport_sockets.downstream"
+    UPSTREAM_TRANSPORT = "envoy.transport_sockets.upstream"
+    ACCESS_LOG = "envoy.access_loggers"
+    ACCESS_LOG_FILTER = "envoy.access_loggers.extension_filters"
+    UPSTREAM_OPTIONS = "envoy.upstream_options"
+    LOAD_BALANCER = "envoy.load_balancing_policies"
+    RETRY_HOST = "envoy.retry_host_predicates"
+    RETRY_PRIORITY = "envoy.retry_priorities"
+    REQUEST_ID = "envoy.request_id"
+    HEADER_FORMATTER = "envoy.http.stateful_header_formatters"
+    FORMATTER = "envoy.formatter"
+    PATH_MATCH = "envoy.path.match"
+    DNS_RESOLVER = "envoy.network.dns_resolver"
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What an entry point leads to."""
+
+    category: Category
+    translate: Translate
+
+
+_EXTENSIONS = "envoy.extensions"
+_HERE = "mosn_xds.control.translate"
+
+_HTTP = f"{_EXTENSIONS}.filters.http"
+_NETWORK = f"{_EXTENSIONS}.filters.network"
+_LISTENER = f"{_EXTENSIONS}.filters.listener"
+_SOCKETS = f"{_EXTENSIONS}.transport_sockets"
+_POLICIES = f"{_EXTENSIONS}.load_balancing_policies"
+
+BUILT_IN: Mapping[tuple[Category, str], str] = {
+    (Category.LISTENER_FILTER, f"{_LISTENER}.original_dst.v3.OriginalDst"): "listener_filters:original_dst",
+    (Category.LISTENER_FILTER, f"{_LISTENER}.tls_inspector.v3.TlsInspector"): "listener_filters:tls_inspector",
+    (Category.LISTENER_FILTER, f"{_LISTENER}.http_inspector.v3.HttpInspector"): "listener_filters:http_inspector",
+    (Category.LISTENER_FILTER, f"{_LISTENER}.proxy_protocol.v3.ProxyProtocol"): "listener_filters:proxy_protocol",
+    (Category.LISTENER_FILTER, f"{_LISTENER}.original_src.v3.OriginalSrc"): "listener_filters:original_src",
+    (Category.NETWORK_FILTER, f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager"): "hcm",
+    (Category.NETWORK_FILTER, f"{_NETWORK}.tcp_proxy.v3.TcpProxy"): "tcp_proxy",
+    (Category.HTTP_FILTER, f"{_HTTP}.router.v3.Router"): "http.router",
+    (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
+    (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.DownstreamTlsContext"): "transport:tls",
+    (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
+    (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.UpstreamTlsContext"): "transport:tls",
+    (Category.UPSTREAM_OPTIONS, f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"): "upstream_options",
+    (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.file.v3.FileAccessLog"): "access_log:file_log",
+    (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.stream.v3.StdoutAccessLog"): "access_log:stdout_log",
+    (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.stream.v3.StderrAccessLog"): "access_log:stderr_log",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.round_robin.v3.RoundRobin"): "load_balancing:round_robin",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.least_request.v3.LeastRequest"): "load_balancing:least_request",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.random.v3.Random"): "load_balancing:random_choice",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.ring_hash.v3.RingHash"): "load_balancing:ring_hash",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.maglev.v3.Maglev"): "load_balancing:maglev",
+    (Category.LOAD_BALANCER, f"{_POLICIES}.cluster_provided.v3.ClusterProvided"): "load_balancing:cluster_provided",
+    (Category.RETRY_HOST, f"{_EXTENSIONS}.retry.host.previous_hosts.v3.PreviousHostsPredicate"): "retry:previous_hosts",
+    (Category.REQUEST_ID, f"{_EXTENSIONS}.request_id.uuid.v3.UuidRequestIdConfig"): "request_id",
+    (
+        Category.HEADER_FORMATTER,
+        f"{_EXTENSIONS}.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+    ): "http_options:preserve_case",
+}
+"""Module below this package that has the `translate`; ``module:function`` where a module has several."""
+
+HARMLESS: frozenset[str] = frozenset(
+    {
+        "envoy.extensions.filters.http.compressor.v3.Compressor",
+        "envoy.extensions.filters.http.decompressor.v3.Decompressor",
+    }
+)
+"""Types known to decide nothing: left out of their chain with a warning, where others would fail closed."""
+
+
+class Registry:
+    """Finds translators. `found` are the entry points of other packages."""
+
+    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+        self._entry_points: dict[str, list[EntryPoint]] = {}
+        for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
+            self._entry_points.setdefault(entry.name, []).append(entry)
+        self._loaded: dict[tuple[Category, str], Translate | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Registry {len(BUILT_IN)} built in, {len(self._entry_points)} by entry point>"
+
+    def find(self, category: Category, type_name: str) -> Translate | None:
+        """The translator, None for a type that nobody knows there. Raises ConfigError for a broken entry point."""
+        key = (category, type_name)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(category, type_name)
+        return self._loaded[key]
+
+    def _load(self, category: Category, type_name: str) -> Translate | None:
+        place = BUILT_IN.get((category, type_name))
+        entries = self._entry_points.get(type_name, [])
+        if place is not None:
+            module, _, function = place.partition(":")
+            found: Translate = getattr(importlib.import_module(f"{_HERE}.{module}"), function or "translate")
+            return found
+        for entry in entries:
+            translation = self._open(entry)
+            if translation.category is category:
+                others = [other.value for other in entries if other is not entry]
+                if any(self._open(other).category is category for other in entries if other is not entry):
+                    raise ConfigError(
+                        f"{ENTRY_POINT_GROUP}: {type_name} has several entry points: {entry.value}, {others}"
+                    )
+                return translation.translate
+        return None
+
+    def _open(self, entry: EntryPoint) -> Translation:
+        try:
+            found = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} = {entry.value} cannot be loaded: {error}") from None
+        if not isinstance(found, Translation):
+            raise ConfigError(f"{ENTRY_POINT_GROUP}: {entry.name} = {entry.value} is not a Translation")
+        return found
