@@ -7,6 +7,7 @@ from mosn_xds.spec.common import Format, Fraction, HeaderMatch, Spec
 
 class TextFormat(Spec, frozen=True, tag="text"):
     format: Format
+    omit_empty_values: bool = False
 
 
 class JsonText(Spec, frozen=True, tag="s"):

@@ -118,7 +118,6 @@ class StreamInfo:
     flags: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
-    grpc_status: int | None = None
     local_reply_body: bytes = b""
 
     access_log_type: str = "DownstreamEnd"

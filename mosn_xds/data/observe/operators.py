@@ -15,6 +15,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
 from mosn_xds.base.errors import ConfigError, flag_names
 from mosn_xds.data.match.head import HeadView
+from mosn_xds.data.match.headers import first_value
 from mosn_xds.data.observe.clock_format import DEFAULT_FORMAT, DEFAULT_LOCAL_FORMAT, compile_time_format
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.data.observe.names import GRPC_STATUS_NAMES, long_flag_names
@@ -168,17 +169,9 @@ def _query(info: StreamInfo) -> bytes | None:
     head = info.request_head
     if head is None:
         return None
-    path = first_original_path(head) or head.path
+    path = first_value(head, b"x-envoy-original-path") or head.path
     _, mark, query = path.partition(b"?")
     return query if mark else None
-
-
-def first_original_path(head: HeadView) -> bytes | None:
-    """The path before a route rewrote it."""
-    for key, value in head.fields:
-        if key == b"x-envoy-original-path":
-            return value
-    return None
 
 
 def _query_param(arg: str | None, environment: FormatEnvironment) -> Getter:
@@ -298,14 +291,27 @@ def _details(arg: str | None, environment: FormatEnvironment) -> Getter:
     return lambda info: _text(info.details.replace(" ", "_"))
 
 
-def _grpc_status(info: StreamInfo) -> int | None:
-    if info.grpc_status is not None:
-        return info.grpc_status
+_GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN = 2
+
+
+def grpc_status_of_stream(info: StreamInfo) -> int | None:
+    """The gRPC status from trailers, else headers, else as the HTTP status stands for; None when there is no response."""
     for fields in (info.response_trailers, info.response_head.fields if info.response_head is not None else None):
         for key, value in fields or ():
             if key == b"grpc-status":
-                return int(value) if value.isdigit() and len(value) < 10 else None
-    return None
+                return int(value) if value.isdigit() and len(value) < 10 else _GRPC_UNKNOWN
+    return _GRPC_OF_HTTP.get(info.response_code, _GRPC_UNKNOWN) if info.response_code else None
+
+
+def _grpc_status(info: StreamInfo) -> int | None:
+    head = info.request_head
+    if head is None:
+        return None
+    kind = first_value(head, b"content-type") or b""
+    if kind != b"application/grpc" and not kind.startswith(b"application/grpc+"):
+        return None
+    return grpc_status_of_stream(info)
 
 
 def _grpc_factory(arg: str | None, environment: FormatEnvironment) -> Getter:

@@ -2,9 +2,9 @@
 
 Three treatments in Envoy's order: escaped slashes, `normalize_path`, `merge_slashes`; each concerns the part before the
 query only. Normalisation is the Chromium URL canonicaliser's treatment of paths, which Envoy embeds: dot segments are
-resolved (``%2e`` is a dot; ``/..;x`` is ``/..``), a backslash is a slash, escapes of unreserved characters are decoded, the few printable characters
-that a path must not hold are escaped, every other escape stays as it is in its own case, and ``%00`` is refused. A path that
-is canonical already, nearly every one, is recognised with one search.
+resolved (``%2e`` is a dot; ``/..;x`` is ``/..``), a backslash is a slash, escapes of unreserved characters are decoded, the
+few printable characters that a path must not hold are escaped, every other escape stays as it is in its own case, and
+``%00`` is refused. A path that is canonical already, nearly every one, is recognised with one search.
 """
 
 import re

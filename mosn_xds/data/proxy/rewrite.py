@@ -97,6 +97,13 @@ class HostRewrite:
             return cls(action)
         return None
 
+    @classmethod
+    def literal(cls, host: str, action: RouteAction) -> "HostRewrite":
+        """A weighted cluster's own `host_rewrite_literal`, which goes before its route's rewrite."""
+        rewrite = cls(action)
+        rewrite._literal = host.encode()
+        return rewrite
+
     def __repr__(self) -> str:
         return f"<HostRewrite {self._literal or self._header or self._path_regex!r}>"
 
