@@ -1,0 +1,192 @@
+"""The engine: a worker's data path as the feed drives it.
+
+`stage` builds one Spec at a time, so that the feed can spread a big generation over many turns of the reactor; `publish`
+makes the generation serve. Clusters and endpoints take effect when staged: each is swapped as one reference, and nothing
+refers to a new one before its generation's routes do (make before break). Route tables and listeners are built when
+staged and swapped in by `publish`, removals come last. What is replaced drains on its own.
+
+Nothing here waits, and nothing here knows where Specs come from.
+"""
+
+import fcntl
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from mosn_xds.base.chance import Random
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.base.limits import LimitProvider
+from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.listener.manager import ListenerManager
+from mosn_xds.data.match.routes import RouteTable
+from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.observe.log_file import FileStats, LogFiles
+from mosn_xds.data.proxy.context import Task, WorkerContext
+from mosn_xds.data.proxy.downstream import Drain
+from mosn_xds.data.proxy.route_plan import planner
+from mosn_xds.data.upstream.manager import ClusterManager
+from mosn_xds.spec import cluster as cluster_spec
+from mosn_xds.spec import listener as listener_spec
+from mosn_xds.spec import route as route_spec
+from mosn_xds.spec.feed import Configure, DrainStrategy, Drop, HostStat, Put
+from mosn_xds.spec.snapshot import Kind
+
+_SIOCGIFADDR = 0x8915
+
+
+class Engine:
+    """Everything that serves in one worker."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        settings: Configure,
+        stats: StatRegistry,
+        limits: LimitProvider,
+        random: Random,
+        spawn: Callable[[Callable[[], Awaitable[None]]], Task],
+    ) -> None:
+        self._reactor = reactor
+        clusters = ClusterManager(reactor, stats, limits, random)
+        self.context = WorkerContext(
+            reactor=reactor,
+            settings=settings,
+            stats=stats,
+            limits=limits,
+            random=random,
+            clusters=clusters,
+            log_files=LogFiles(settings.log_flush_interval_s, stats.group(FileStats, "filesystem.")),
+            local_ip=local_address(),
+            spawn=spawn,
+        )
+        self._clusters = clusters
+        self._listeners = ListenerManager(self.context)
+        self._planner = planner(self.context.environment)
+        self._routes: dict[str, RouteTable] = {}
+        self._drops: list[Drop] = []
+        self._decode_cluster = msgspec.msgpack.Decoder(cluster_spec.Cluster)
+        self._decode_endpoints = msgspec.msgpack.Decoder(cluster_spec.Endpoints)
+        self._decode_routes = msgspec.msgpack.Decoder(route_spec.RouteTable)
+        self._decode_listener = msgspec.msgpack.Decoder(listener_spec.Listener)
+        self.generation = 0
+
+    def __repr__(self) -> str:
+        return f"<Engine #{self.generation} {self._listeners!r}>"
+
+    # Configuration.
+
+    def give_sockets(self, listener: str, socket_uid: bytes, fds: list[int]) -> None:
+        """Bound sockets for a listener that will be staged, one per address; the engine owns them from now on."""
+        self._listeners.give_sockets(listener, socket_uid, fds)
+
+    def stage(self, message: Put | Drop) -> None:
+        """Build one Spec, or note one removal, for the next `publish`. Raises ConfigError for what cannot be built."""
+        if isinstance(message, Drop):
+            self._drops.append(message)
+            return
+        item = message.item
+        try:
+            if item.kind is Kind.CLUSTER:
+                self._clusters.put_cluster(self._decode_cluster.decode(item.raw))
+            elif item.kind is Kind.ENDPOINTS:
+                self._clusters.put_endpoints(self._decode_endpoints.decode(item.raw))
+            elif item.kind is Kind.ROUTE_TABLE:
+                slot = self.context.route_slots.get(item.name)
+                previous = slot.current if slot is not None else None
+                self._routes[item.name] = RouteTable.build(self._decode_routes.decode(item.raw), self._planner, previous)
+            else:
+                self._listeners.stage(self._decode_listener.decode(item.raw))
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"cannot decode: {error}") from error
+
+    def publish(self, generation: int) -> None:
+        """Make everything staged serve, and remove what is to go."""
+        for name, table in self._routes.items():
+            self.context.route_slot(name).current = table
+        self._routes.clear()
+        self._listeners.publish()
+        for drop in self._drops:
+            if drop.kind is Kind.LISTENER:
+                self._listeners.drop(drop.name)
+            elif drop.kind is Kind.ROUTE_TABLE:
+                self.context.route_slot(drop.name).current = None
+            elif drop.kind is Kind.ENDPOINTS:
+                self._clusters.drop_endpoints(drop.name)
+            else:
+                self._clusters.drop_cluster(drop.name)
+        self._drops.clear()
+        self.generation = generation
+
+    # Life cycle.
+
+    def drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
+        """`/drain_listeners`: tell connections to go; unless `graceful`, stop accepting at once."""
+        self._listeners.drain(inbound_only=inbound_only, graceful=graceful)
+
+    def set_health_failed(self, failed: bool) -> None:
+        """`/healthcheck/fail` and `/healthcheck/ok`."""
+        self.context.drain.set_health_failed(failed)
+
+    def begin_shutdown(self, limit_s: float, idle_s: float, on_drained: Callable[[], None]) -> None:
+        """Go on accepting, end each connection after its response; call `on_drained` when nothing was active for
+        `idle_s`, at latest after `limit_s`."""
+        context = self.context
+        now = self._reactor.clock.now
+        context.drain.begin(Drain(now, 0.0, DrainStrategy.IMMEDIATE))
+        timers = self._reactor.timers
+        clock = self._reactor.clock
+        deadline = now + limit_s
+        idle_since = now
+
+        def look() -> None:
+            nonlocal idle_since
+            if self._listeners.active:
+                idle_since = clock.now
+            if clock.now >= deadline or clock.now - idle_since >= idle_s:
+                on_drained()
+                return
+            timers.arm(min(0.05, max(0.001, deadline - clock.now)), look)
+
+        timers.arm(0.001, look)
+
+    def stop_accepting(self) -> None:
+        """Close all listening sockets; connections go on."""
+        self._listeners.stop_accepting()
+
+    def close(self) -> None:
+        """Close everything at once; log lines are written out."""
+        self._listeners.close()
+        self._clusters.close()
+        self.context.log_files.close()
+
+    # What the agent asks.
+
+    def host_stats(self) -> list[HostStat]:
+        """Absolute figures of the hosts that were used since the last call."""
+        return self._clusters.host_stats()
+
+    def draining(self) -> dict[str, int]:
+        """Connections of chains and listeners that drain, by listener name."""
+        return self._listeners.draining()
+
+    def reopen_logs(self) -> None:
+        self.context.log_files.reopen()
+
+
+def local_address() -> str:
+    """The machine's first IPv4 address that is not loopback, ``127.0.0.1`` if it has none.
+
+    Envoy puts it in x-forwarded-for in place of a loopback peer (`Network::Utility::getLocalAddress`).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue  # An interface without an IPv4 address.
+            address = socket.inet_ntoa(answer[20:24])
+            if not address.startswith("127."):
+                return address
+    return "127.0.0.1"

@@ -1,0 +1,84 @@
+"""One filter chain at work: its network filters, its connections, and how they end when the chain is replaced."""
+
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.data.filters.network_rbac import NetworkRbacFilter
+from mosn_xds.data.proxy.context import WorkerContext
+from mosn_xds.data.proxy.downstream import Drain, DrainState, Owner, Served, Terminal
+from mosn_xds.data.proxy.hcm import HttpConnectionManager
+from mosn_xds.data.proxy.tcp_proxy import TcpProxy
+from mosn_xds.spec import listener as spec
+
+
+class Chain:
+    """A built filter chain; it survives updates of its listener for as long as its `uid` is in them.
+
+    `close_reason` is set where every connection is to be closed: a TLS chain as long as there is no TLS layer, or a
+    chain with a network filter that nobody here knows.
+    """
+
+    __slots__ = ("_owner", "close_reason", "closes_for_tls", "connections", "drain", "guards", "spec", "terminal", "uid")
+
+    def __init__(self, chain: spec.FilterChain, context: WorkerContext, listener_prefix: str, owner: Owner) -> None:
+        self.uid = chain.uid
+        self.spec = chain
+        self._owner = owner
+        self.drain = DrainState(context.drain)
+        self.connections: set[Served] = set()
+        self.guards: list[NetworkRbacFilter] = []
+        self.terminal: Terminal | None = None
+        self.close_reason: str | None = None
+        self.closes_for_tls = chain.transport != "raw_buffer"
+        if self.closes_for_tls:
+            self.close_reason = "TLS is not served by this version"
+        for position, network_filter in enumerate(chain.filters):
+            try:
+                self._add(network_filter, context, listener_prefix)
+            except ConfigError as error:
+                raise error.under(f"filters[{position}]") from None
+        if self.terminal is None and self.close_reason is None:
+            self.close_reason = "no terminal network filter"
+
+    def _add(self, network_filter: spec.NetworkFilter, context: WorkerContext, listener_prefix: str) -> None:
+        if isinstance(network_filter, spec.HttpConnectionManager):
+            self.terminal = HttpConnectionManager(network_filter, context, listener_prefix)
+        elif isinstance(network_filter, spec.TcpProxy):
+            self.terminal = TcpProxy(network_filter, context)
+        elif isinstance(network_filter, spec.NetworkRbac):
+            self.guards.append(NetworkRbacFilter(network_filter, context.stats))
+        elif isinstance(network_filter, spec.CloseConnection) and self.close_reason is None:
+            self.close_reason = network_filter.reason
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def connection_done(self, connection: Served) -> None:
+        """A connection of this chain is gone."""
+        self.connections.discard(connection)
+        self._owner.connection_done(connection)
+        if not self.connections and self.drain.own is not None:
+            self._retire()
+
+    def begin_drain(self, drain: Drain) -> None:
+        """The chain was replaced or removed."""
+        self.drain.own = drain
+        if not self.connections:
+            self._retire()
+
+    def end_drain(self) -> None:
+        """The drain time is over: idle connections close, the others after what they are doing."""
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    def _retire(self) -> None:
+        terminal, self.terminal = self.terminal, None
+        if terminal is not None:
+            terminal.close()
+
+    @property
+    def active(self) -> int:
+        """Connections on which something is going on."""
+        return sum(not connection.idle for connection in self.connections)
+
+    def __repr__(self) -> str:
+        return f"<Chain {self.name or self.uid.hex()[:8]} {len(self.connections)} connections>"

@@ -1,0 +1,269 @@
+"""A listener at work: from an accepted descriptor to a filter chain that serves it.
+
+accept -> listener filters look at the first bytes (`Inspection`) -> hand-off to the listener that the original destination
+belongs to -> filter chain match -> network guards -> the chain's terminal filter. What is closed on the way is counted and
+its reason is in the connection's details; a listener that Pilot sent but that cannot serve closes everything, because its
+address must not fall to somebody else.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.data.listener.chain import Chain
+from mosn_xds.data.listener.chain_match import ChainMatcher
+from mosn_xds.data.listener.inspect import Inspected, Inspection
+from mosn_xds.data.listener.stats import ListenerStats, WorkerListenerStats
+from mosn_xds.data.net.consumer import Nobody
+from mosn_xds.data.net.wire import Wire
+from mosn_xds.data.observe.access_log import AccessLog
+from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
+from mosn_xds.data.proxy.context import WorkerContext
+from mosn_xds.data.proxy.downstream import Downstream, Drain, Served
+from mosn_xds.spec import listener as spec
+from mosn_xds.spec.common import Address
+
+if TYPE_CHECKING:
+    from mosn_xds.data.listener.manager import ListenerManager
+
+_NR = int(ResponseFlag.NR)
+_NOBODY = Nobody()
+
+
+class Listener:
+    """envoy.config.listener.v3.Listener at work. Its sockets belong to the `ListenerManager`, and so does its successor."""
+
+    def __init__(
+        self,
+        listener: spec.Listener,
+        context: WorkerContext,
+        manager: "ListenerManager",
+        previous: "Listener | None" = None,
+    ) -> None:
+        self.spec = listener
+        self.name = listener.name
+        self._context = context
+        self._manager = manager
+        address = listener.addresses[0] if listener.addresses else Address("")
+        prefix = f"listener.{listener.stat_prefix or str(address).replace(':', '_')}."
+        self._prefix = prefix
+        self.stats = context.stats.group(ListenerStats, prefix)
+        self.worker_stats = context.stats.group(WorkerListenerStats, f"{prefix}worker_{context.settings.worker}.")
+        self._limit_cell = (
+            context.limits.cell(f"listener|{listener.name}|connections") if listener.connection_limit is not None else None
+        )
+        self._inspections: set[Inspection] = set()
+        kept = previous.chains if previous is not None and previous.spec.base_uid == listener.base_uid else {}
+        self.chains: dict[bytes, Chain] = {}
+        self._ordered: list[Chain] = [self._chain(chain, kept) for chain in listener.chains]
+        self._default = self._chain(listener.default_chain, kept) if listener.default_chain is not None else None
+        self._matcher = ChainMatcher([chain.match for chain in listener.chains])
+        self._access_logs = tuple(
+            AccessLog(log, context.environment, context.log_files) for log in listener.access_logs
+        )
+
+    def _chain(self, chain: spec.FilterChain, kept: dict[bytes, Chain]) -> Chain:
+        built = kept.get(chain.uid) or self.chains.get(chain.uid)
+        if built is None:
+            built = Chain(chain, self._context, self._prefix, self)
+        self.chains[chain.uid] = built
+        return built
+
+    def __repr__(self) -> str:
+        connections = sum(len(chain.connections) for chain in self.chains.values())
+        return f"<Listener {self.name} {len(self.chains)} chains, {connections} connections>"
+
+    # Accepting.
+
+    def accept(self, sock: socket.socket, remote: Address, local: Address) -> None:
+        """A connection has been accepted on one of this listener's sockets."""
+        clock = self._context.reactor.clock
+        info = ConnectionInfo(
+            id=self._manager.next_connection_id(),
+            remote=remote,
+            local=local,
+            start_s=clock.now,
+            start_wall_s=clock.wall_now,
+            listener_name=self.name,
+        )
+        self.take(sock, info, handed_over=False)
+
+    def take(self, sock: socket.socket, info: ConnectionInfo, *, handed_over: bool) -> None:
+        """Serve an accepted connection, maybe one that another listener hands over."""
+        listener = self.spec
+        info.listener_name = self.name
+        if listener.closed_reason is not None:
+            self.stats.downstream_cx_total += 1
+            self.stats.downstream_cx_destroy += 1
+            self.stats.closed_listener += 1
+            self._refuse(sock, info, f"listener_not_serving{{{listener.closed_reason}}}")
+            return
+        limit = listener.connection_limit
+        if limit is not None and self._limit_cell is not None:
+            if self._limit_cell.in_use() >= limit:
+                self.stats.downstream_cx_overflow += 1
+                sock.close()
+                return
+            self._limit_cell.add(1)
+        if not listener.listener_filters and not listener.use_original_dst:
+            self._inspected(sock, info, Inspected(), handed_over=handed_over)
+            return
+        self.stats.downstream_pre_cx_active += 1
+        inspection = Inspection(
+            self._context.reactor,
+            sock,
+            info,
+            listener,
+            self._finish_inspection(sock, info, handed_over),
+        )
+        self._inspections.add(inspection)
+        inspection.start()
+
+    def _finish_inspection(
+        self, sock: socket.socket, info: ConnectionInfo, handed_over: bool
+    ) -> Callable[[Inspection, Inspected | None], None]:
+        def done(inspection: Inspection, result: Inspected | None) -> None:
+            self._inspections.discard(inspection)
+            self.stats.downstream_pre_cx_active -= 1
+            if result is None:
+                if inspection.timed_out:
+                    self.stats.downstream_pre_cx_timeout += 1
+                elif inspection.peer_closed:
+                    self.stats.downstream_listener_filter_remote_close += 1
+                else:
+                    self.stats.downstream_listener_filter_error += 1
+                self._release()
+                sock.close()
+                return
+            self._inspected(sock, info, result, handed_over=handed_over)
+
+        return done
+
+    def _inspected(self, sock: socket.socket, info: ConnectionInfo, result: Inspected, *, handed_over: bool) -> None:
+        if self.spec.use_original_dst and result.restored and not handed_over:
+            other = self._manager.find_by_destination(info.local, self)
+            if other is not None:
+                self._release()
+                other.take(sock, info, handed_over=True)
+                return
+        stats = self.stats
+        stats.downstream_cx_total += 1
+        info.sni = result.sni
+        position = self._matcher.find(
+            destination=info.local,
+            sni=result.sni,
+            transport=result.transport,
+            alpns=result.alpns,
+            direct_source=info.direct_remote,
+            source=info.remote,
+        )
+        chain = self._ordered[position] if position is not None else self._default
+        if chain is None:
+            stats.no_filter_chain_match += 1
+            stats.downstream_cx_destroy += 1
+            self._release()
+            self._refuse(sock, info, "filter_chain_not_found")
+            return
+        info.chain_name = chain.name
+        reason = self._refusal(chain, info)
+        if reason is not None:
+            stats.downstream_cx_destroy += 1
+            self._release()
+            self._refuse(sock, info, reason, flags=0)
+            return
+        self._serve(sock, info, chain)
+
+    def _refusal(self, chain: Chain, info: ConnectionInfo) -> str | None:
+        """Why this chain does not take the connection; None if it does."""
+        if chain.close_reason is not None:
+            if chain.closes_for_tls:
+                self.stats.closed_tls_not_served += 1
+            else:
+                self.stats.closed_by_unknown_filter += 1
+            return f"closed_by_chain{{{chain.close_reason}}}"
+        for guard in chain.guards:
+            denied = guard.refuse(info)
+            if denied is not None:
+                return denied
+        return None
+
+    def _serve(self, sock: socket.socket, info: ConnectionInfo, chain: Chain) -> None:
+        terminal = chain.terminal
+        if terminal is None:
+            # The chain was retired while this connection was being inspected; its successor, if any, takes the next.
+            self._release()
+            self._refuse(sock, info, "filter_chain_not_found")
+            return
+        context = self._context
+        wire = Wire(
+            context.reactor,
+            sock,
+            _NOBODY,
+            buffer_limit_bytes=self.spec.buffer_limit_bytes,
+            remote_address=info.direct_remote,
+        )
+        downstream = Downstream(wire, info, context.reactor, chain.drain, chain, self.spec.buffer_limit_bytes)
+        served = terminal.serve(downstream)
+        wire.consumer = served
+        chain.connections.add(served)
+        stats = self.stats
+        stats.downstream_cx_active += 1
+        self.worker_stats.downstream_cx_total += 1
+        self.worker_stats.downstream_cx_active += 1
+        wire.start()
+
+    def connection_done(self, connection: Served) -> None:
+        """One of this listener's connections is gone."""
+        stats = self.stats
+        stats.downstream_cx_active -= 1
+        stats.downstream_cx_destroy += 1
+        self.worker_stats.downstream_cx_active -= 1
+        self._release()
+        info: ConnectionInfo = connection.info
+        length_ms = (self._context.reactor.clock.now - info.start_s) * 1000
+        stats.downstream_cx_length_ms.record(length_ms)
+        self._log(info, 0)
+
+    def _release(self) -> None:
+        if self._limit_cell is not None:
+            self._limit_cell.add(-1)
+
+    def _refuse(self, sock: socket.socket, info: ConnectionInfo, details: str, *, flags: int = _NR) -> None:
+        info.close_reason = details
+        sock.close()
+        self._log(info, flags)
+
+    def _log(self, info: ConnectionInfo, flags: int) -> None:
+        if not self._access_logs:
+            return
+        entry = StreamInfo()
+        entry.connection = info
+        entry.start_s = info.start_s
+        entry.start_wall_s = info.start_wall_s
+        entry.duration_s = self._context.reactor.clock.now - info.start_s
+        entry.flags = flags
+        entry.details = info.close_reason
+        for log in self._access_logs:
+            log.log(entry)
+
+    # Draining.
+
+    def drain_chains(self, kept: dict[bytes, Chain], drain: Drain) -> list[Chain]:
+        """Drain every chain that `kept` does not hold, and say which have connections left."""
+        going = [chain for uid, chain in self.chains.items() if kept.get(uid) is not chain]
+        for chain in going:
+            chain.begin_drain(drain)
+        return [chain for chain in going if chain.connections]
+
+    @property
+    def active(self) -> int:
+        """Connections on which something is going on."""
+        return sum(chain.active for chain in self.chains.values()) + len(self._inspections)
+
+    def close(self) -> None:
+        """Give up what is still being inspected."""
+        for inspection in list(self._inspections):
+            inspection.cancel()
+        for log in self._access_logs:
+            log.close()

@@ -1,0 +1,159 @@
+"""The HTTP connection manager: the terminal network filter for HTTP, built once per filter chain from its Spec.
+
+It owns everything that its connections and streams share: codec options, the treatment of heads, the compiled filter
+chain, the slot of its route table, access logs, local reply mapping, statistics. Connections and streams refer to it, it
+does not refer to them.
+"""
+
+from typing import TYPE_CHECKING
+
+from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
+from mosn_xds.data.filters.api import FilterChain
+from mosn_xds.data.filters.build import build_filters
+from mosn_xds.data.observe.access_log import AccessLog
+from mosn_xds.data.proxy.connection import ServerConnection
+from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
+from mosn_xds.data.proxy.downstream import Downstream
+from mosn_xds.data.proxy.local_reply import LocalReplies
+from mosn_xds.data.proxy.request_headers import RequestHeaders
+from mosn_xds.data.proxy.response_headers import ResponseHeaders
+from mosn_xds.data.proxy.route_plan import RoutePlan, planner
+from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
+from mosn_xds.data.match.routes import RouteTable
+from mosn_xds.spec.filters import RouterFilter
+from mosn_xds.spec.listener import HeaderCase, UnderscoresAction
+from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.stream import Stream
+
+NEVER = float("inf")
+_CLASSES = ("", "downstream_rq_1xx", "downstream_rq_2xx", "downstream_rq_3xx", "downstream_rq_4xx", "downstream_rq_5xx")
+
+
+class FilterStats:
+    """The `FilterContext` of one chain: counters beside the connection manager's own, gauges too."""
+
+    __slots__ = ("_stats", "stat_prefix")
+
+    def __init__(self, stats: HttpStats) -> None:
+        self._stats = stats
+        self.stat_prefix = stats.prefix
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self._stats.count(name, amount)
+
+    def gauge(self, name: str, amount: int) -> None:
+        self._stats.count(name, amount)
+
+
+class HttpConnectionManager:
+    """envoy.filters.network.http_connection_manager at work; a `Terminal`."""
+
+    def __init__(self, spec: HcmSpec, context: WorkerContext, listener_stat_prefix: str) -> None:
+        self.spec = spec
+        self.clusters = context.clusters
+        self.random = context.random
+        self.spawn = context.spawn
+        self.clock = context.reactor.clock
+        self.stats = context.stats.group(HttpStats, f"http.{spec.stat_prefix}.")
+        self.listener_stats = context.stats.group(
+            ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}."
+        )
+        self.context = context
+        self.http1_options = http1_options(spec)
+        settings = context.settings
+        self.request_headers = RequestHeaders(
+            spec,
+            node_id=settings.node_id,
+            service_cluster=settings.node_cluster,
+            local_ip=context.local_ip,
+            random=context.random,
+        )
+        self.response_headers = ResponseHeaders(spec, self.clock)
+        self.local_replies = LocalReplies.build(spec)
+        self.chain = FilterChain(build_filters(spec.filters, FilterStats(self.stats), context))
+        self.router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
+        self.disabled_filters = frozenset(f.name for f in spec.filters if f.disabled)
+        self.may_disable = True
+        self.access_logs = tuple(AccessLog(log, context.environment, context.log_files) for log in spec.access_logs)
+        self.upgrades = {u.upgrade_type.encode(): u.enabled for u in spec.upgrades}
+        self.idle_timeout_s = spec.idle_timeout_s if spec.idle_timeout_s is not None else NEVER
+        self.max_connection_duration_s = (
+            spec.max_connection_duration_s if spec.max_connection_duration_s is not None else NEVER
+        )
+        self.max_requests_per_connection = spec.max_requests_per_connection
+        self.stream_idle_timeout_s = spec.stream_idle_timeout_s
+        self.request_timeout_s = spec.request_timeout_s
+        self.request_headers_timeout_s = spec.request_headers_timeout_s
+        self.max_stream_duration_s = spec.max_stream_duration_s
+        self.delayed_close_timeout_s = spec.delayed_close_timeout_s
+        self.proxy_100_continue = spec.proxy_100_continue
+        self.accepts_expect = True
+        if spec.routes is not None:
+            self.routes = RouteSlot(RouteTable.build(spec.routes, planner(context.environment)))
+        else:
+            self.routes = context.route_slot(spec.rds)
+
+    def serve(self, downstream: Downstream) -> ServerConnection:
+        return ServerConnection(self, downstream)
+
+    def plan_of(self, stream: "Stream") -> RoutePlan:
+        """The compiled route of a stream that has one."""
+        route = stream.route
+        if route is None:
+            raise LookupError("the router runs only for a stream with a route")
+        plan: RoutePlan = route.plan
+        return plan
+
+    def request_ended(self, stream: "Stream", connection: ServerConnection) -> None:
+        """Count a stream's end."""
+        del connection
+        stats = self.stats
+        stats.downstream_rq_active -= 1
+        status = stream.response_code
+        if status:
+            listener = self.listener_stats
+            stats.downstream_rq_completed += 1
+            listener.downstream_rq_completed += 1
+            kind = status // 100
+            if kind == 2:
+                stats.downstream_rq_2xx += 1
+                listener.downstream_rq_2xx += 1
+            elif 1 <= kind <= 5:
+                name = _CLASSES[kind]
+                setattr(stats, name, getattr(stats, name) + 1)
+                setattr(listener, name, getattr(listener, name) + 1)
+        stats.downstream_rq_time.record(stream.duration_s * 1000)
+
+    def close(self) -> None:
+        """The chain is gone."""
+        for log in self.access_logs:
+            log.close()
+
+    def __repr__(self) -> str:
+        return f"<HttpConnectionManager {self.spec.stat_prefix} {self.chain!r}>"
+
+
+_KEY_FORMATS = {HeaderCase.PROPER_CASE: HeaderKeyFormat.PROPER_CASE, HeaderCase.PRESERVE: HeaderKeyFormat.PRESERVE}
+_UNDERSCORES = {
+    UnderscoresAction.ALLOW: UnderscoreAction.ALLOW,
+    UnderscoresAction.REJECT_REQUEST: UnderscoreAction.REJECT_REQUEST,
+    UnderscoresAction.DROP_HEADER: UnderscoreAction.DROP_HEADER,
+}
+
+
+def http1_options(spec: HcmSpec) -> Http1Options:
+    """The codec's options of a connection manager."""
+    settings = spec.http1
+    return Http1Options(
+        max_headers_bytes=spec.max_request_headers_bytes,
+        max_headers_count=spec.max_headers_count,
+        accept_http_10=settings.accept_http_10,
+        default_host_for_http_10=settings.default_host_for_http_10.encode(),
+        enable_trailers=settings.enable_trailers,
+        header_key_format=_KEY_FORMATS.get(settings.header_case),
+        allow_absolute_url=settings.allow_absolute_url,
+        allow_chunked_length=settings.allow_chunked_length,
+        underscores=_UNDERSCORES[spec.underscores],
+    )

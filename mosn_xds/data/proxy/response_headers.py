@@ -1,0 +1,65 @@
+"""What the HTTP connection manager does to a response head before it is written.
+
+Envoy's `mutateResponseHeaders` and `encodeHeaders`: hop-by-hop headers out (an upgrade keeps its own), server, date, via,
+and the request id where it is asked for.
+"""
+
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from mosn_xds.base.clock import Clock
+from mosn_xds.data.codec.head import ResponseHead
+from mosn_xds.spec.listener import HttpConnectionManager, ServerHeader
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.stream import Stream
+
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_SERVER = b"server"
+_DATE = b"date"
+_REQUEST_ID = b"x-request-id"
+
+
+class ResponseHeaders:
+    """One connection manager's treatment of response heads."""
+
+    __slots__ = ("_always_id", "_clock", "_date", "_date_second", "_server", "_server_mode", "_via")
+
+    def __init__(self, spec: HttpConnectionManager, clock: Clock) -> None:
+        self._clock = clock
+        self._server = spec.server_name.encode()
+        self._server_mode = spec.server_header
+        self._via = spec.via.encode()
+        self._always_id = spec.always_set_request_id_in_response
+        self._date = b""
+        self._date_second = -1
+
+    def finalize(self, stream: "Stream", head: ResponseHead) -> None:
+        """Edit `head` in place."""
+        fields = head.fields
+        index = dict(fields)
+        if not stream.upgraded and not _HOP_BY_HOP.isdisjoint(index):
+            fields[:] = [field for field in fields if field[0] not in _HOP_BY_HOP]
+        if _DATE not in index:
+            fields.append((_DATE, self._today()))
+        if self._server_mode is ServerHeader.OVERWRITE:
+            if _SERVER in index:
+                head.set(_SERVER, self._server)
+            else:
+                fields.append((_SERVER, self._server))
+        elif self._server_mode is ServerHeader.APPEND_IF_ABSENT and _SERVER not in index:
+            fields.append((_SERVER, self._server))
+        if self._via:
+            before = index.get(b"via")
+            head.set(b"via", before + b", " + self._via if before else self._via)
+        if self._always_id and stream.request_head is not None:
+            request_id = stream.request_head.get(_REQUEST_ID)
+            if request_id is not None:
+                head.set(_REQUEST_ID, request_id)
+
+    def _today(self) -> bytes:
+        second = int(self._clock.wall())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date

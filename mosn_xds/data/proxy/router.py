@@ -1,0 +1,656 @@
+"""The router: forwards one request to an upstream, again if need be, and brings the response back.
+
+The sequence is Envoy's (source/common/router/router.cc): direct answer or redirect, cluster, maintenance, time-outs and
+attempt headers, header operations and rewrites, host, pool, and then the upstream's events: each response head and each
+reset is first shown to the retry state. A `Router` lives as long as its stream forwards; each try is an `Attempt`, which
+is what a connection pool knows. What the client has sent so far is kept only while a retry or a mirror may need it, up to
+the buffer limit.
+"""
+
+from typing import TYPE_CHECKING
+
+from mosn_xds.base.errors import ResetReason, ResponseFlag
+from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.filters.api import Reply
+from mosn_xds.data.proxy.local_reply import is_grpc
+from mosn_xds.data.proxy.mirror import Mirrors
+from mosn_xds.data.proxy.rewrite import rewrite_host
+from mosn_xds.data.proxy.route_plan import RoutePlan, Target
+from mosn_xds.data.proxy.timeouts import Timeouts, refresh_expected
+from mosn_xds.data.upstream.api import LbContext, PendingStream, UpstreamStream
+from mosn_xds.data.upstream.cluster import Cluster
+from mosn_xds.data.upstream.host import Host
+from mosn_xds.data.upstream.retry import RetryDecision, RetryState, may_resend
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.stream import Stream
+
+NEVER = float("inf")
+
+_UH = int(ResponseFlag.UH)
+_NC = int(ResponseFlag.NC)
+_UT = int(ResponseFlag.UT)
+_URX = int(ResponseFlag.URX)
+_UO = int(ResponseFlag.UO)
+
+_FLAG_OF_RESET = {
+    ResetReason.LOCAL_CONNECTION_FAILURE: int(ResponseFlag.UF),
+    ResetReason.REMOTE_CONNECTION_FAILURE: int(ResponseFlag.UF),
+    ResetReason.CONNECTION_TIMEOUT: int(ResponseFlag.UF),
+    ResetReason.CONNECTION_TERMINATION: int(ResponseFlag.UC),
+    ResetReason.LOCAL_RESET: int(ResponseFlag.LR),
+    ResetReason.LOCAL_REFUSED: int(ResponseFlag.LR),
+    ResetReason.OVERFLOW: int(ResponseFlag.UO),
+    ResetReason.REMOTE_RESET: int(ResponseFlag.UR),
+    ResetReason.REMOTE_REFUSED: int(ResponseFlag.UR),
+    ResetReason.CONNECT_ERROR: int(ResponseFlag.UR),
+    ResetReason.PROTOCOL_ERROR: int(ResponseFlag.UPE),
+    ResetReason.OVERLOAD: int(ResponseFlag.OM),
+    ResetReason.PREMATURE_HALF_CLOSE: int(ResponseFlag.UPE),
+}
+
+_NO_HEALTHY = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
+_NO_LIMITS = Timeouts(0.0, 0.0, 0.0, None, False)
+_OVERLOADED = (b"x-envoy-overloaded", b"true")
+
+
+class Attempt:
+    """One try at one host: between the pool's stream and the router."""
+
+    __slots__ = ("host", "pending", "queue", "queued_end", "queued_trailers", "router", "started_s", "stream")
+
+    def __init__(self, router: "Router", host: Host) -> None:
+        self.router: Router | None = router
+        self.host = host
+        self.stream: UpstreamStream | None = None
+        self.pending: PendingStream | None = None
+        self.queue: list[bytes] | None = None
+        self.queued_end = False
+        self.queued_trailers: Fields | None = None
+        self.started_s = 0.0
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        if self.stream is not None:
+            self.stream.send_data(data, end)
+            return
+        if self.queue is None:
+            self.queue = []
+        self.queue.append(data)
+        self.queued_end = end
+
+    def send_trailers(self, fields: Fields) -> None:
+        if self.stream is not None:
+            self.stream.send_trailers(fields)
+        else:
+            self.queued_trailers = fields
+
+    def close(self) -> None:
+        """Give up: the pool calls no more."""
+        self.router = None
+        if self.pending is not None:
+            self.pending.cancel()
+            self.pending = None
+        if self.stream is not None:
+            self.stream.reset()
+            self.stream = None
+
+    # The pool's calls; none comes after `close`.
+
+    def on_upstream_ready(self, stream: UpstreamStream, host: Host) -> None:
+        router = self.router
+        self.pending = None
+        if router is None:
+            stream.reset()
+            return
+        self.stream = stream
+        self.host = host
+        router.on_ready(self, stream)
+
+    def on_upstream_failure(self, reason: ResetReason, detail: str, host: Host) -> None:
+        self.pending = None
+        self.host = host
+        if self.router is not None:
+            self.router.on_reset(self, reason, detail, stale=False, connected=False)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        if self.router is not None:
+            self.router.on_informational(head)
+
+    def on_response_head(self, head: ResponseHead, end: bool) -> None:
+        if end:
+            self.stream = None
+        if self.router is not None:
+            self.router.on_response_head(self, head, end)
+
+    def on_response_data(self, data: bytes, end: bool) -> None:
+        if end:
+            self.stream = None
+        if self.router is not None:
+            self.router.on_response_data(data, end)
+
+    def on_response_trailers(self, fields: Fields) -> None:
+        self.stream = None
+        if self.router is not None:
+            self.router.on_response_trailers(fields)
+
+    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: bool) -> None:
+        self.stream = None
+        if self.router is not None:
+            self.router.on_reset(self, reason, detail, stale=stale, connected=True)
+
+    def on_upstream_above_high_water(self) -> None:
+        if self.router is not None:
+            self.router.pause_client()
+
+    def on_upstream_below_low_water(self) -> None:
+        if self.router is not None:
+            self.router.resume_client()
+
+
+class Router:
+    """The forwarding of one stream; see the module's text."""
+
+    __slots__ = (
+        "_attempt",
+        "_body",
+        "_body_bytes",
+        "_buffering",
+        "_client_paused",
+        "_cluster",
+        "_complete",
+        "_context",
+        "_cookies",
+        "_head",
+        "_limits",
+        "_mirrors",
+        "_plan",
+        "_queue_paused",
+        "_responding",
+        "_retry",
+        "_sent_at_s",
+        "_stale_retried",
+        "_stream",
+        "_target",
+        "_trailers",
+        "_tried",
+        "_upstream_paused",
+        "attempts",
+    )
+
+    def __init__(self, stream: "Stream") -> None:
+        self._stream: Stream | None = stream
+        self._head: RequestHead = stream.request
+        self._plan: RoutePlan | None = None
+        self._cluster: Cluster | None = None
+        self._attempt: Attempt | None = None
+        self._retry: RetryState | None = None
+        self._context: LbContext | None = None
+        self._mirrors: Mirrors | None = None
+        self._body: list[bytes] | None = None
+        self._body_bytes = 0
+        self._trailers: Fields | None = None
+        self._buffering = False
+        self._complete = False
+        self._responding = False
+        self._client_paused = False
+        self._queue_paused = False
+        self._upstream_paused = False
+        self._stale_retried = False
+        self._limits = _NO_LIMITS
+        self._target: Target | None = None
+        self._cookies: list[bytes] | None = None
+        self._sent_at_s: float | None = None
+        self._tried: list[Host] | None = None
+        self.attempts = 0
+
+    # The request.
+
+    def start(self, end: bool) -> None:
+        """The request head is final as far as filters go; `end`: it is the whole request."""
+        stream = self._stream
+        if stream is None:
+            return
+        hcm = stream.hcm
+        hcm.stats.rq_total += 1
+        plan = self._plan = hcm.plan_of(stream)
+        answer = plan.answer(stream)
+        if answer is not None:
+            if plan.redirect is not None:
+                hcm.stats.rq_redirect += 1
+            else:
+                hcm.stats.rq_direct_response += 1
+            stream.reply(answer)
+            return
+        head = self._head
+        target = self._target = stream.target()
+        name = target.name_for(head) if target is not None else ""
+        cluster = hcm.clusters.get(name) if name else None
+        if target is None or cluster is None:
+            hcm.stats.no_cluster += 1
+            stream.reply(Reply(plan.cluster_not_found_status, details="cluster_not_found", flags=_NC))
+            return
+        stream.cluster_name = name
+        self._cluster = stream.cluster = cluster
+        self._complete = end
+        settings = hcm.router
+        suppress = settings.suppress_envoy_headers
+        limits = self._limits = plan.timeouts.apply(
+            head,
+            grpc=is_grpc(head.get(b"content-type")),
+            suppress=suppress,
+            respect_expected=settings.respect_expected_rq_timeout,
+        )
+        if limits.stream_s:
+            stream.limit_duration(limits.stream_s)
+        self._retry = RetryState.create(plan.retry, head, cluster, hcm.random, high_priority=plan.high_priority)
+        if plan.include_attempt_count:
+            head.set(b"x-envoy-attempt-count", b"1")
+        target.finalize_request(stream, head, suppress=suppress)
+        if plan.hashes:
+            hash_value, self._cookies = plan.hash(stream, head)
+        else:
+            hash_value = None
+        if cluster.needs_context or plan.hashes or plan.previous_hosts:
+            self._context = LbContext(hash_value, original_dst=stream.connection.local, head=head)
+        if plan.mirrors:
+            self._mirrors = Mirrors.choose(plan.mirrors, stream, head, limits.whole_s)
+        self._buffering = not end and (self._retry is not None or self._mirrors is not None)
+        if end:
+            self._request_complete(stream)
+        self._try()
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        if end:
+            self._complete = True
+        if self._buffering and data:
+            self._keep(stream, data)
+        attempt = self._attempt
+        if attempt is not None:
+            if data or end:
+                attempt.send_data(data, end)
+            if attempt.stream is None and not self._queue_paused and self._queued_bytes(attempt) > self._limit(stream):
+                self._queue_paused = True
+                stream.pause_client()
+        elif self._buffering and self._body_bytes > self._limit(stream):
+            stream.reply(
+                Reply(
+                    507,
+                    b"exceeded request buffer limit while retrying upstream",
+                    details="request_payload_exceeded_retry_buffer_limit",
+                )
+            )
+            return
+        if end and self._stream is not None:
+            self._request_complete(stream)
+
+    def on_trailers(self, fields: Fields) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        self._complete = True
+        self._trailers = fields
+        if self._attempt is not None:
+            self._attempt.send_trailers(fields)
+        self._request_complete(stream)
+
+    def _keep(self, stream: "Stream", data: bytes) -> None:
+        if self._body is None:
+            self._body = []
+        self._body.append(data)
+        self._body_bytes += len(data)
+        if self._body_bytes > self._limit(stream) and self._attempt is not None:
+            # More than a retry may keep: go on without one.
+            if self._cluster is not None:
+                self._cluster.stats.retry_or_shadow_abandoned += 1
+            self._buffering = False
+            self._body = None
+            self._retry = None
+            self._mirrors = None
+
+    def _limit(self, stream: "Stream") -> int:
+        plan = self._plan
+        if plan is not None and plan.body_buffer_limit_bytes is not None:
+            return plan.body_buffer_limit_bytes
+        return stream.owner.buffer_limit_bytes
+
+    @staticmethod
+    def _queued_bytes(attempt: Attempt) -> int:
+        return sum(map(len, attempt.queue)) if attempt.queue else 0
+
+    def _request_complete(self, stream: "Stream") -> None:
+        """Everything has come from the client: the route's time-out starts here."""
+        now = stream.owner.clock.now
+        self._sent_at_s = now
+        if self._limits.whole_s:
+            stream.route_deadline = now + self._limits.whole_s
+            stream.owner.watch(stream.route_deadline)
+        attempt = self._attempt
+        if attempt is not None and attempt.stream is not None:
+            self._start_try_timer(stream)
+        if self._mirrors is not None:
+            self._mirrors.send(self._head, self._body, self._trailers)
+            self._mirrors = None
+
+    # Tries.
+
+    def _try(self) -> None:
+        stream = self._stream
+        cluster = self._cluster
+        plan = self._plan
+        if stream is None or cluster is None or plan is None:
+            return
+        self.attempts += 1
+        stream.attempts = self.attempts
+        context = self._context
+        if context is not None:
+            context.attempt = self.attempts
+            if plan.previous_hosts and self._tried:
+                context.should_skip = tuple(self._tried)
+                context.max_skip_attempts = plan.host_selection_max_attempts
+        host = cluster.choose_host(context)
+        if host is None:
+            cluster.stats.upstream_cx_none_healthy += 1
+            stream.reply(_NO_HEALTHY)
+            return
+        stream.upstream_host = host
+        if plan.previous_hosts:
+            if self._tried is None:
+                self._tried = []
+            self._tried.append(host)
+        if plan.auto_host_rewrite and host.hostname and self.attempts == 1:
+            rewrite_host(
+                self._head,
+                host.hostname.encode(),
+                append_forwarded=plan.append_forwarded_host,
+                keep_original=not stream.hcm.router.suppress_envoy_headers,
+            )
+        attempt = self._attempt = Attempt(self, host)
+        attempt.started_s = stream.owner.clock.now
+        if self.attempts > 1:
+            attempt.queue = list(self._body) if self._body else None
+            attempt.queued_end = self._complete and self._trailers is None
+            attempt.queued_trailers = self._trailers
+        handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority)
+        if attempt.stream is None and attempt.router is not None:
+            attempt.pending = handle
+
+    def on_ready(self, attempt: Attempt, upstream: UpstreamStream) -> None:
+        """A connection is there: send what there is."""
+        stream = self._stream
+        if stream is None:
+            return
+        stream.upstream_host = attempt.host
+        stream.upstream_local = upstream.local
+        if self._upstream_paused:
+            upstream.pause_reading()
+        queue, trailers = attempt.queue, attempt.queued_trailers
+        attempt.queue = None
+        whole = self._complete and not queue and trailers is None and self._trailers is None
+        now = stream.owner.clock.now - stream.start_s
+        if stream.first_up_tx is None:
+            stream.first_up_tx = now
+        upstream.send_head(self._head, whole)
+        if queue:
+            last = len(queue) - 1
+            for index, data in enumerate(queue):
+                upstream.send_data(data, attempt.queued_end and index == last)
+        if trailers is not None:
+            upstream.send_trailers(trailers)
+        if self._queue_paused:
+            self._queue_paused = False
+            stream.resume_client()
+        if self._complete:
+            stream.last_up_tx = now
+            self._start_try_timer(stream)
+
+    def _start_try_timer(self, stream: "Stream") -> None:
+        if self._limits.per_try_s:
+            stream.try_deadline = stream.owner.clock.now + self._limits.per_try_s
+            stream.owner.watch(stream.try_deadline)
+
+    def _retry_after(self, delay_s: float) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        self._drop_attempt()
+        stream.try_deadline = NEVER
+        stream.arm(delay_s, self._try_again)
+
+    def _try_again(self) -> None:
+        stream, cluster = self._stream, self._cluster
+        if stream is None or cluster is None:
+            return
+        # The cluster is looked up live: it may have been replaced while this request waited.
+        current = stream.hcm.clusters.get(cluster.name)
+        if current is None:
+            stream.hcm.stats.no_cluster += 1
+            stream.reply(Reply(503, details="cluster_not_found", flags=_NC))
+            return
+        self._cluster = stream.cluster = current
+        if self._plan is not None and self._plan.include_attempt_count:
+            self._head.set(b"x-envoy-attempt-count", b"%d" % (self.attempts + 1))
+        if self._sent_at_s is not None:
+            refresh_expected(self._head, self._limits, stream.owner.clock.now - self._sent_at_s)
+        self._try()
+
+    def _drop_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.close()
+
+    # The upstream's events.
+
+    def on_informational(self, head: ResponseHead) -> None:
+        stream = self._stream
+        if stream is not None and (head.status != 100 or stream.hcm.proxy_100_continue):
+            stream.send_informational(head)
+
+    def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
+        stream, cluster, plan, target = self._stream, self._cluster, self._plan, self._target
+        if stream is None or cluster is None or plan is None or target is None:
+            return
+        now = stream.owner.clock.now
+        stream.first_up_rx = now - stream.start_s
+        if end:
+            stream.last_up_rx = stream.first_up_rx
+        retry = self._retry
+        if retry is not None:
+            decision = retry.on_response(head)
+            if decision is RetryDecision.RETRY and self._can_resend():
+                cluster.charge_response(attempt.host, head, retried=True)
+                if end:
+                    attempt.stream = None
+                self._retry_after(retry.back_off_s(head))
+                return
+            if decision is RetryDecision.LIMIT:
+                stream.flags |= _URX
+            elif decision is RetryDecision.OVERFLOW:
+                stream.flags |= _UO
+        self._responding = True
+        cluster.charge_response(attempt.host, head, retried=False)
+        if retry is not None:
+            retry.close()
+            self._retry = None
+        self._buffering = False
+        self._body = None
+        if not stream.details:
+            stream.details = "via_upstream"
+        if head.status == 101 and self._head.upgrade is not None:
+            stream.upgraded = True
+            stream.route_deadline = NEVER
+        elapsed_ms = (now - self._sent_at_s) * 1000 if self._sent_at_s is not None else None
+        plan.finalize_response(
+            stream,
+            target,
+            head,
+            elapsed_ms=elapsed_ms,
+            attempts=self.attempts,
+            suppress=stream.hcm.router.suppress_envoy_headers,
+            cookies=self._cookies,
+        )
+        if end:
+            self._complete_upstream(stream, attempt)
+        stream.respond(head, end)
+
+    def on_response_data(self, data: bytes, end: bool) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        if end:
+            stream.last_up_rx = stream.owner.clock.now - stream.start_s
+            if self._attempt is not None:
+                self._complete_upstream(stream, self._attempt)
+        stream.respond_data(data, end)
+
+    def on_response_trailers(self, fields: Fields) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        stream.last_up_rx = stream.owner.clock.now - stream.start_s
+        if self._attempt is not None:
+            self._complete_upstream(stream, self._attempt)
+        stream.respond_trailers(fields)
+
+    def _complete_upstream(self, stream: "Stream", attempt: Attempt) -> None:
+        cluster = self._cluster
+        if cluster is not None:
+            cluster.charge_complete(attempt.host, (stream.owner.clock.now - attempt.started_s) * 1000)
+        stream.route_deadline = stream.try_deadline = NEVER
+
+    def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: bool, connected: bool) -> None:
+        """The attempt failed: again, or an answer."""
+        stream, cluster = self._stream, self._cluster
+        if stream is None or cluster is None:
+            return
+        if detail:
+            stream.transport_failure = detail
+        self._attempt = None
+        if self._responding:
+            stream.flags |= _FLAG_OF_RESET[reason]
+            stream.details = f"upstream_reset_after_response_started{{{_underscored(reason.value, detail)}}}"
+            stream.hcm.stats.rq_reset_after_downstream_response_started += 1
+            stream.reset_downstream()
+            return
+        if stale and not self._stale_retried and self._can_resend() and may_resend(self._head.method):
+            # RFC 9110 section 9.2.2: an idempotent request whose connection was closed unread may be sent again.
+            self._stale_retried = True
+            self._retry_after(0.0)
+            return
+        retry = self._retry
+        if retry is not None and self._can_resend():
+            decision = retry.on_reset(reason, sent=connected and attempt.started_s > 0 and stream.first_up_tx is not None)
+            if decision is RetryDecision.RETRY:
+                self._retry_after(retry.back_off_s(None))
+                return
+            if decision is RetryDecision.LIMIT:
+                stream.flags |= _URX
+            elif decision is RetryDecision.OVERFLOW:
+                stream.flags |= _UO
+        cluster.charge_failure(attempt.host, reason)
+        stream.reply(self._reset_reply(reason, detail))
+
+    def _reset_reply(self, reason: ResetReason, detail: str) -> Reply:
+        retried = self.attempts > 1 and not (self._stale_retried and self.attempts == 2)
+        text = "retried and the latest reset reason: " if retried else "reset reason: "
+        body = f"upstream connect error or disconnect/reset before headers. {text}{reason.value}"
+        status = 502 if reason is ResetReason.PROTOCOL_ERROR else 503
+        fields: Fields | None = [_OVERLOADED] if reason is ResetReason.OVERFLOW else None
+        details = f"upstream_reset_before_response_started{{{_underscored(reason.value, detail)}}}"
+        return Reply(status, body.encode(), details=details, flags=_FLAG_OF_RESET[reason], fields=fields)
+
+    def _can_resend(self) -> bool:
+        """Whether all that was sent is still at hand."""
+        return self._buffering or self._complete and self._body_is_whole()
+
+    def _body_is_whole(self) -> bool:
+        stream = self._stream
+        return stream is not None and (self._body_bytes == stream.bytes_received and (self._body is not None or not self._body_bytes))
+
+    # Time.
+
+    def on_route_timeout(self) -> None:
+        stream, cluster = self._stream, self._cluster
+        if stream is None or cluster is None:
+            return
+        cluster.stats.upstream_rq_timeout += 1
+        self._timed_out(stream, "response_timeout", b"upstream request timeout")
+
+    def on_try_timeout(self) -> None:
+        """The attempt took too long: its stream is reset, and the request tried again if it may."""
+        stream, cluster, attempt = self._stream, self._cluster, self._attempt
+        if stream is None or cluster is None or attempt is None or self._responding:
+            return
+        cluster.stats.upstream_rq_per_try_timeout += 1
+        retry = self._retry
+        self._drop_attempt()
+        if retry is not None and self._can_resend():
+            decision = retry.on_timeout()
+            if decision is RetryDecision.RETRY:
+                self._retry_after(retry.back_off_s(None))
+                return
+            if decision is RetryDecision.LIMIT:
+                stream.flags |= _URX
+            elif decision is RetryDecision.OVERFLOW:
+                stream.flags |= _UO
+        self._timed_out(stream, "upstream_per_try_timeout", b"upstream request timeout")
+
+    def _timed_out(self, stream: "Stream", details: str, body: bytes) -> None:
+        cluster, attempt = self._cluster, self._attempt
+        if cluster is not None:
+            cluster.charge_timeout(attempt.host if attempt is not None else None)
+        self._drop_attempt()
+        if self._responding:
+            stream.flags |= _UT
+            stream.details = details
+            stream.reset_downstream()
+            return
+        alternative = self._limits.alternative
+        stream.reply(Reply(204 if alternative else 504, b"" if alternative else body, details=details, flags=_UT))
+
+    # Back-pressure.
+
+    def pause_upstream(self) -> None:
+        self._upstream_paused = True
+        attempt = self._attempt
+        if attempt is not None and attempt.stream is not None:
+            attempt.stream.pause_reading()
+
+    def resume_upstream(self) -> None:
+        self._upstream_paused = False
+        attempt = self._attempt
+        if attempt is not None and attempt.stream is not None:
+            attempt.stream.resume_reading()
+
+    def pause_client(self) -> None:
+        stream = self._stream
+        if stream is not None and not self._client_paused:
+            self._client_paused = True
+            stream.pause_client()
+
+    def resume_client(self) -> None:
+        stream = self._stream
+        if stream is not None and self._client_paused:
+            self._client_paused = False
+            stream.resume_client()
+
+    def close(self) -> None:
+        """The stream forwards no more: let go of everything; an open attempt is reset."""
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.close()
+        self._drop_attempt()
+        self._stream = None
+        self._body = None
+        self._context = None
+        self._mirrors = None
+
+    def __repr__(self) -> str:
+        return f"<Router {self._cluster!r} attempt {self.attempts}>"
+
+
+def _underscored(reason: str, detail: str) -> str:
+    text = f"{reason}|{detail}" if detail else reason
+    return text.replace(" ", "_")
