@@ -1,0 +1,349 @@
+"""A Cluster: one upstream service at run time; where an attempt gets its host and its stream.
+
+It is built from a Spec. A changed Spec makes a new Cluster, which takes over the hosts of the old one with their figures,
+but not their pools: those drain. An endpoints update changes nothing but the membership and the balancer over it.
+`charge_*` is where the proxy says how an attempt ended, for the counters of cluster and host.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Protocol
+
+from mosn_xds.base.chance import Random
+from mosn_xds.base.errors import ResetReason
+from mosn_xds.base.limits import LimitProvider
+from mosn_xds.base.sockets import Keepalive
+from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.balance.api import is_degraded, is_healthy
+from mosn_xds.data.balance.balancer import BalancerSettings, HashBalancer, Surroundings, build_balancer
+from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
+from mosn_xds.data.codec.head import ResponseHead, Version
+from mosn_xds.data.net.dial import DialOptions
+from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler, UpstreamStream
+from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats, RemainingStats
+from mosn_xds.data.upstream.host import Host
+from mosn_xds.data.upstream.host_report import HostReport
+from mosn_xds.data.upstream.http1 import http1_options, http1_pool
+from mosn_xds.data.upstream.membership import Membership
+from mosn_xds.data.upstream.original_dst import OriginalDstHosts
+from mosn_xds.data.upstream.pool import FailingPool, Pool, PoolSettings
+from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
+from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
+from mosn_xds.spec.cluster import Cluster as ClusterSpec
+from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
+
+_RAW = "raw_buffer"
+NO_TLS = "TLS upstreams are not supported yet"
+NO_HTTP2 = "HTTP/2 upstreams are not supported yet"
+
+
+class UpstreamParts:
+    """What all clusters of a worker share."""
+
+    __slots__ = ("connection_ids", "limits", "random", "reactor", "report", "stats")
+
+    def __init__(self, reactor: Reactor, stats: StatRegistry, limits: LimitProvider, random: Random) -> None:
+        self.reactor = reactor
+        self.stats = stats
+        self.limits = limits
+        self.random = random
+        self.report = HostReport()
+        self.connection_ids: Iterator[int] = count(1)
+
+
+class HostChooser(Protocol):
+    """A balancer, or ORIGINAL_DST's hosts."""
+
+    def choose(self, context: LbContext | None) -> Host | None: ...
+
+
+class Cluster:
+    """See the module. `needs_context`: picks depend on where the downstream connection was going."""
+
+    __slots__ = (
+        "_balancing",
+        "_chooser",
+        "_http1",
+        "_membership",
+        "_original_dst",
+        "_parts",
+        "_per_version",
+        "_settings",
+        "breakers",
+        "clock",
+        "name",
+        "needs_context",
+        "spec",
+        "stats",
+    )
+
+    def __init__(self, spec: ClusterSpec, parts: UpstreamParts, previous: "Cluster | None" = None) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.clock = parts.reactor.clock
+        self._parts = parts
+        stats = self.stats = parts.stats.group(ClusterStats, stat_prefix(spec))
+        self.breakers = (
+            Breaker(spec.name, False, spec.breakers, parts.limits, stats),
+            Breaker(spec.name, True, spec.high_breakers, parts.limits, stats),
+        )
+        for name, breaker, thresholds in zip(
+            PRIORITY_NAMES, self.breakers, (spec.breakers, spec.high_breakers), strict=True
+        ):
+            prefix = f"{stats.prefix}circuit_breakers.{name}."
+            parts.stats.group(BreakerStats, prefix).breaker = breaker
+            if thresholds.track_remaining:
+                parts.stats.group(RemainingStats, f"{prefix}remaining_").breaker = breaker
+        dial = dial_options(spec)
+        self._settings = tuple(PoolSettings(parts.reactor, spec, stats, breaker, dial) for breaker in self.breakers)
+        self._http1 = http1_options(spec)
+        self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
+        self._balancing = BalancerSettings(
+            policy=spec.balancing,
+            panic_threshold_percent=spec.panic_threshold_percent,
+            overprovisioning_percent=spec.overprovisioning_factor,
+            locality_weighted=spec.locality_weighted,
+        )
+        self._membership = Membership()
+        self._original_dst: OriginalDstHosts | None = None
+        self.needs_context = spec.discovery is Discovery.ORIGINAL_DST
+        self._chooser: HostChooser
+        if self.needs_context:
+            self._chooser = self._original_dst = OriginalDstHosts(
+                spec.original_dst or OriginalDst(), parts.reactor, stats, self._on_original_dst_change
+            )
+        else:
+            if previous is not None:
+                self._membership = previous.hand_over()
+            self._rebuild()
+
+    # Picking.
+
+    def choose_host(self, context: LbContext | None) -> Host | None:
+        """The host for one attempt; None: there is none that may be used."""
+        return self._chooser.choose(context)
+
+    @property
+    def hosts(self) -> list[Host]:
+        return self._original_dst.hosts if self._original_dst is not None else self._membership.hosts
+
+    # Connecting.
+
+    def open_stream(
+        self, host: Host, handler: StreamHandler, version: Version, high_priority: bool = False
+    ) -> PendingStream | UpstreamStream | None:
+        """A stream to `host`; `handler` is answered now or later. `version` is the downstream's protocol."""
+        index: int = high_priority
+        if self._per_version and version is Version.HTTP2:
+            index += 2
+        pool = host.pools[index]
+        if pool is None:
+            pool = host.pools[index] = self._make_pool(host, version, high_priority)
+        return pool.open_stream(handler)
+
+    def open_tcp(self, host: Host, handler: TcpHandler, high_priority: bool = False) -> TcpConnection | None:
+        """A raw connection to `host`, to be cancelled by what is returned; None if `handler` has been answered."""
+        stats = self.stats
+        settings = self._settings[high_priority]
+        breaker = settings.breaker
+        if breaker.connections is not None and breaker.connections.is_open():
+            stats.upstream_cx_overflow += 1
+            handler.on_upstream_failure(ResetReason.OVERFLOW, "", host)
+            return None
+        if breaker.pending is not None and breaker.pending.is_open():
+            stats.upstream_rq_pending_overflow += 1
+            handler.on_upstream_failure(ResetReason.OVERFLOW, "", host)
+            return None
+        self._parts.report.note_used(self.name, host)
+        if self._transport(host) != _RAW:
+            stats.upstream_cx_connect_fail += 1
+            host.cx_connect_fail += 1
+            handler.on_upstream_failure(ResetReason.LOCAL_CONNECTION_FAILURE, NO_TLS, host)
+            return None
+        return TcpConnection(host, settings, handler, next(self._parts.connection_ids))
+
+    def _make_pool(self, host: Host, version: Version, high_priority: bool) -> Pool:
+        self._parts.report.note_used(self.name, host)
+        protocol = self.spec.protocol
+        if self._transport(host) != _RAW:
+            return FailingPool(host, self.stats, NO_TLS)
+        if protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
+            return FailingPool(host, self.stats, NO_HTTP2)
+        return http1_pool(host, self._settings[high_priority], self._http1, self._parts.connection_ids)
+
+    def _transport(self, host: Host) -> str:
+        """The transport socket for the host: the first match for its metadata, else the cluster's own."""
+        for match in self.spec.transport_matches:
+            if all(pair in host.transport_metadata for pair in match.match):
+                return match.transport
+        return self.spec.transport
+
+    # How attempts end.
+
+    def charge_response(self, host: Host, head: ResponseHead, *, retried: bool, internal: bool = False) -> None:
+        """`host` has answered; `retried`: the answer is dropped and the request sent again. `internal` as in Envoy's stats:
+        the request came from inside the mesh (``x-envoy-internal``)."""
+        status = head.status
+        if retried:
+            self.stats.count_response(status, ResponseKind.RETRIED)
+            host.rq_error += 1
+            return
+        self.stats.count_response(status, ResponseKind.INTERNAL if internal else ResponseKind.EXTERNAL)
+        if status < 500:
+            host.rq_success += 1
+        else:
+            host.rq_error += 1
+
+    def charge_complete(self, host: Host, elapsed_ms: float) -> None:
+        """The response is complete, `elapsed_ms` after the request was."""
+        self.stats.upstream_rq_time.record(elapsed_ms)
+
+    def charge_failure(self, host: Host | None, reason: ResetReason, *, internal: bool = False) -> None:
+        """The request is answered here because its attempt failed. `host` None: there was no host to try."""
+        status = 502 if reason is ResetReason.PROTOCOL_ERROR else 503
+        self.stats.count_response(status, ResponseKind.INTERNAL if internal else ResponseKind.EXTERNAL)
+        if host is not None and reason is not ResetReason.OVERFLOW:
+            host.rq_error += 1
+
+    def charge_timeout(self, host: Host | None, *, internal: bool = False) -> None:
+        """The request is answered 504 here, for the host took too long."""
+        self.stats.count_response(504, ResponseKind.INTERNAL if internal else ResponseKind.EXTERNAL)
+        if host is not None:
+            host.rq_timeout += 1
+            host.rq_error += 1
+
+    # Change.
+
+    def set_endpoints(self, endpoints: Endpoints | None) -> None:
+        """Use these endpoints from now on. Raises msgspec.MsgspecError for what cannot be decoded."""
+        if self._original_dst is not None:
+            return
+        change = self._membership.update(endpoints, self.clock.now)
+        factor = endpoints.overprovisioning_factor if endpoints is not None else None
+        percent = factor if factor is not None else self.spec.overprovisioning_factor
+        if not change.changed and percent == self._balancing.overprovisioning_percent:
+            return
+        if percent != self._balancing.overprovisioning_percent:
+            self._balancing = BalancerSettings(
+                policy=self._balancing.policy,
+                panic_threshold_percent=self._balancing.panic_threshold_percent,
+                overprovisioning_percent=percent,
+                locality_weighted=self._balancing.locality_weighted,
+            )
+        if change.added or change.removed:
+            self.stats.membership_change += 1
+        self._let_go(change.removed)
+        self._rebuild()
+
+    def hand_over(self) -> Membership:
+        """For the Cluster that replaces this one: the hosts, whose pools drain from now on."""
+        for host in self._membership.hosts:
+            drain_pools(host)
+        return self._membership
+
+    def drain(self) -> None:
+        """This cluster is gone: its pools take no new streams and close when idle."""
+        if self._original_dst is not None:
+            self._original_dst.close()
+            self._original_dst = None
+        self._let_go(self._membership.hosts)
+        self._membership = Membership()
+        self._chooser = NoHosts()
+        self._count_members()
+
+    def close(self) -> None:
+        """End every pooled connection now."""
+        for host in self.hosts:
+            for pool in host.pools:
+                if pool is not None:
+                    pool.close()
+
+    def _on_original_dst_change(self, added: list[Host], removed: list[Host]) -> None:
+        self.stats.membership_change += 1
+        self._let_go(removed)
+        self._count_members()
+
+    def _let_go(self, hosts: list[Host]) -> None:
+        for host in hosts:
+            drain_pools(host)
+            self._parts.report.note_removed(self.name, host)
+
+    def _rebuild(self) -> None:
+        parts = self._parts
+        stats = self.stats
+
+        def on_panic() -> None:
+            stats.lb_healthy_panic += 1
+
+        balancer = build_balancer(
+            self._membership.localities,
+            self._balancing,
+            Surroundings(parts.random, self.clock, lambda: stats.upstream_rq_active, on_panic),
+        )
+        self._chooser = balancer
+        if isinstance(balancer, HashBalancer):
+            for table in balancer.tables:
+                if table is not None:
+                    self._show_table(table.table)
+        self._count_members()
+
+    def _show_table(self, table: Ring[Host] | MaglevTable[Host]) -> None:
+        if isinstance(table, Ring):
+            ring = self._parts.stats.group(RingStats, f"{self.stats.prefix}ring_hash_lb.")
+            ring.size = table.size
+            ring.min_hashes_per_host = table.min_points_per_host
+            ring.max_hashes_per_host = table.max_points_per_host
+        else:
+            maglev = self._parts.stats.group(MaglevStats, f"{self.stats.prefix}maglev_lb.")
+            maglev.min_entries_per_host = table.min_entries_per_host
+            maglev.max_entries_per_host = table.max_entries_per_host
+
+    def _count_members(self) -> None:
+        hosts = self.hosts
+        stats = self.stats
+        stats.membership_total = len(hosts)
+        stats.membership_healthy = sum(map(is_healthy, hosts))
+        stats.membership_degraded = sum(map(is_degraded, hosts))
+        stats.max_host_weight = max((host.weight for host in hosts), default=0)
+
+    def __repr__(self) -> str:
+        hosts = self.hosts
+        healthy = sum(map(is_healthy, hosts))
+        return f"<Cluster {self.name} {healthy}/{len(hosts)} hosts, {self.stats.upstream_rq_active} active>"
+
+
+class NoHosts:
+    """The chooser of a cluster that is gone."""
+
+    def choose(self, context: LbContext | None) -> Host | None:
+        return None
+
+
+def drain_pools(host: Host) -> None:
+    """Take the host's pools out; they close when idle."""
+    for index, pool in enumerate(host.pools):
+        if pool is not None:
+            host.pools[index] = None
+            pool.drain()
+
+
+def stat_prefix(spec: ClusterSpec) -> str:
+    """``cluster.NAME.`` with Envoy's clean-up of the name."""
+    name = (spec.alt_stat_name or spec.name).removeprefix(".").removesuffix(".")
+    for sign in ("://", ":/", ":", "\0"):
+        name = name.replace(sign, "_")
+    return f"cluster.{name}."
+
+
+def dial_options(spec: ClusterSpec) -> DialOptions:
+    """How the cluster's connections are made."""
+    keepalive = spec.keepalive
+    return DialOptions(
+        timeout_s=spec.connect_timeout_s,
+        buffer_limit_bytes=spec.buffer_limit_bytes,
+        source=spec.source_address,
+        keepalive=None
+        if keepalive is None
+        else Keepalive(probes=keepalive.probes, time_s=keepalive.time_s, interval_s=keepalive.interval_s),
+    )
