@@ -87,9 +87,10 @@ class AgentProcess:
         self._server_stats.concurrency = len(supervisor.slots)
         self._server_stats.measure = self._measure
         self._control: ControlHalf | None = None
-        self._initialized = False
         self._health_failed = False
         self._draining = False
+        self.live = trio.Event()
+        """All workers serve the first configuration."""
         self._ended = trio.Event()
         self._exit_code = 0
 
@@ -103,7 +104,7 @@ class AgentProcess:
         """`/ready` and `server.state`."""
         if self._draining:
             return ServerState.DRAINING
-        if not self._initialized:
+        if not self.live.is_set():
             control = self._control.state if self._control is not None else ServerState.PRE_INITIALIZING
             return ServerState.INITIALIZING if control is ServerState.LIVE else control  # workers have yet to follow
         return ServerState.DRAINING if self._health_failed else ServerState.LIVE
@@ -213,7 +214,7 @@ class AgentProcess:
             self.supervisor.publish(EMPTY)  # nothing is configured, and that is served
         while not self.supervisor.is_settled():
             await self.supervisor.wait_for_change()
-        self._initialized = True
+        self.live.set()
         self._server_stats.initialization_time_ms.record(self.uptime_s * 1000)
         _log.info("all %d workers serve: initialized in %.0f ms", len(self.supervisor.slots), self.uptime_s * 1000)
         if self.options.mode is Mode.INIT_ONLY:

@@ -7,7 +7,7 @@ ends until its successor serves.
 
 An Item that a worker refused (a defect of ours) is not offered again to anybody: from the next generation on everybody
 holds what was last good in its place. A listener whose address cannot be bound is left out, its predecessor serving on,
-and is tried again every two seconds.
+and is tried again twice a second.
 """
 
 import logging
@@ -39,7 +39,7 @@ FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 30.0
 REFUSE_BEYOND_S = 1.0
 """Without any worker, clients wait no longer than this in a queue."""
-BIND_RETRY_S = 2.0
+BIND_RETRY_S = 0.5
 
 _log = logging.getLogger("mosn_xds.supervise")
 
@@ -184,17 +184,20 @@ class Supervisor:
                 del items[key]
             elif good.uid != refusal.uid:
                 items[key] = good
-        self.unbound = {}
+        unbound: dict[str, ConfigError] = {}
         for key in [key for key in items if key[0] is Kind.LISTENER]:
             try:
                 self._bind(items[key])
             except ConfigError as error:
-                self.unbound[key[1]] = error
+                unbound[key[1]] = error
+                if key[1] not in self.unbound:
+                    _log.warning("listener %s: %s; tried again every %g s", key[1], error.reason, BIND_RETRY_S)
                 before = self.published.items.get(key)
                 if before is None:
                     del items[key]
                 else:
                     items[key] = before
+        self.unbound = unbound
         return items
 
     def _bind(self, item: Item) -> None:
@@ -367,11 +370,17 @@ class Supervisor:
     async def _retry_binding(self) -> None:
         while True:
             await trio.sleep(BIND_RETRY_S)
-            if self.unbound:
-                before = set(self.unbound)
+            bound = [name for name in self.unbound if self._can_bind(self._wanted.items[Kind.LISTENER, name])]
+            if bound:
+                _log.info("addresses are bound now: %s", ", ".join(bound))
                 self._republish()
-                for name in before - set(self.unbound):
-                    _log.info("listener %s: its address is bound now", name)
+
+    def _can_bind(self, item: Item) -> bool:
+        try:
+            self._bind(item)
+        except ConfigError:
+            return False
+        return True
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
