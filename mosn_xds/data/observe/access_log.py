@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from mosn_xds.data.observe.formatter import Formatter, JsonFormatter
+from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.data.observe.log_file import LogFile, LogFiles
 from mosn_xds.data.observe.log_filter import LogPredicate, compile_log_filter
-from mosn_xds.data.observe.operators import FormatEnvironment
 from mosn_xds.spec.access_log import AccessLog as AccessLogSpec
 from mosn_xds.spec.access_log import JsonFormat
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from mosn_xds.data.observe.getters import FormatEnvironment, Getter, Value
 from mosn_xds.data.observe.info import StreamInfo
-from mosn_xds.data.observe.operators import FormatEnvironment, Getter, Value, compile_operator
+from mosn_xds.data.observe.operators import compile_operator
 from mosn_xds.spec.access_log import JsonConstant, JsonFormat, JsonList, JsonNode, JsonObject, JsonText
 from mosn_xds.spec.common import Format, FormatOperator, FormatText
 

@@ -183,7 +183,7 @@ class LogFiles:
     def release(self, file: LogFile) -> None:
         """One who opened the file needs it no more; after the last its lines are written and it is closed."""
         file.users -= 1
-        if not file.users:
+        if not file.users and not self._closing:
             self._files = {path: other for path, other in self._files.items() if other is not file}
             self._retired.append(file)
             os.eventfd_write(self._wake, 1)

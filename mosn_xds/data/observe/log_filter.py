@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 
 from mosn_xds.base.errors import ConfigError, ResponseFlag
 from mosn_xds.data.match.headers import compile_header, first_value
+from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.info import StreamInfo
-from mosn_xds.data.observe.operators import FormatEnvironment, grpc_status_of_stream
+from mosn_xds.data.observe.operators import grpc_status_of_stream
 from mosn_xds.spec.access_log import Comparison, LogFilter
 
 LogPredicate = Callable[[StreamInfo], bool]

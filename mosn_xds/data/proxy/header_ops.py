@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.codec.head import Head
 from mosn_xds.data.observe.formatter import Formatter
+from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.info import StreamInfo
-from mosn_xds.data.observe.operators import FormatEnvironment
 from mosn_xds.spec.common import AppendAction, HeaderOps, HeaderValue
 
 _JOINED = frozenset(
