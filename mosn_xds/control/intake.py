@@ -10,7 +10,7 @@ What a resource means is the translator's business; what is warm and serves is `
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -23,9 +23,10 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.client import ACK, Verdict
 from mosn_xds.control.ads.events import Resource, Response
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, ResourceType
-from mosn_xds.control.needs import Need, Needs, Subscriber
+from mosn_xds.control.needs import Needs, Subscriber
 from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import Offer, Refusal, ResourceKey, ResourceStore
+from mosn_xds.control.translate.model import Need, Source
 
 SLICE_S = 0.004
 """The longest that translating may hold the loop (one resource excepted)."""
@@ -36,10 +37,10 @@ _log = logging.getLogger("mosn_xds.control")
 
 
 class Product(Protocol):
-    """What the translator makes of a resource, as far as this module looks into it."""
+    """What the translator makes of a resource, as far as this module looks into it: `translate.model.Translated`."""
 
     @property
-    def needs(self) -> Iterable[Need]: ...
+    def needs(self) -> Sequence[Need]: ...
 
 
 P = TypeVar("P", bound=Product)
@@ -53,6 +54,9 @@ Raises ConfigError. What the same response removes is out of the store by then."
 
 Changed = Callable[[Collection[ResourceKey]], None]
 
+Connect = Callable[[Source], Subscriber]
+"""Opens a configuration source that a resource refers to. Raises ConfigError for one that cannot be had."""
+
 
 @dataclass(slots=True)
 class _Result(Generic[P]):
@@ -65,7 +69,7 @@ class _Result(Generic[P]):
 
 
 class Intake(Generic[P]):
-    """See the module. `changed` is called with the keys whose content, refusal or existence changed."""
+    """See the module. `changed` is called after each response with the keys whose content, refusal or existence changed."""
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Intake(Generic[P]):
         clock: Clock,
         stats: StatRegistry,
         *,
+        connect: Connect | None = None,
         admit: Admit[P] | None = None,
         changed: Changed | None = None,
     ) -> None:
@@ -81,6 +86,7 @@ class Intake(Generic[P]):
         self._translate = translate
         self._clock = clock
         self._stats = {row.url: stats.group(SubscriptionStats, prefix) for row, prefix in _STAT_PREFIXES}
+        self._connect = connect
         self._admit = admit
         self._changed = changed
         self._needs = Needs(store)
@@ -95,11 +101,20 @@ class Intake(Generic[P]):
         """Where the subscriptions of `source` go."""
         self._needs.attach(source, subscriber)
 
+    def reach(self, source: Source) -> None:
+        """Make sure that `source` can be asked. Raises ConfigError."""
+        if self._needs.subscriber(str(source)) is None:
+            if self._connect is None:
+                raise ConfigError(f"unknown configuration source {source}")
+            self._needs.attach(str(source), self._connect(source))
+
     def subscribe(self, source: str, kind: ResourceType) -> None:
         """Ask for all there is of a wildcard type."""
         if kind.url in self._stats:
             self._stats[kind.url].update_attempt += 1
-        self._needs.subscriber(source).subscribe(kind)
+        subscriber = self._needs.subscriber(source)
+        if subscriber is not None:
+            subscriber.subscribe(kind)
 
     def hold(self, keys: Iterable[ResourceKey]) -> None:
         """Keep asking for `keys`, whatever becomes of the resources that refer to them, until `release`."""
@@ -144,9 +159,11 @@ class Intake(Generic[P]):
                 changed[key] = None
                 modified = modified or refusal is None
         changed.update(dict.fromkeys(self._needs.follow()))
-        if response.type is CDS and modified:
-            self._needs.subscriber(source).ask_again(EDS)
+        subscriber = self._needs.subscriber(source)
+        if subscriber is not None and response.type is CDS and modified:
+            subscriber.ask_again(EDS)
         reasons += response.faults
+        self._store.answered.add((source, response.type.url))
         self._report(changed)
         verdict = Verdict(_framed(response.type, reasons), frozenset(refused)) if reasons else ACK
         self._note(response, verdict, started)
@@ -211,7 +228,7 @@ class Intake(Generic[P]):
             if record is not None:
                 changed[key] = None
                 if record.good is not None:
-                    self._needs.release(_keys(key, record.good.product))
+                    self._needs.release(need_keys(record.good.product))
 
     def _settle(self, key: ResourceKey, result: _Result[P]) -> Refusal | None:
         """Write one result to the store; None if the resource is in use."""
@@ -221,9 +238,12 @@ class Intake(Generic[P]):
             return None
         if result.offer is Offer.REFUSED:
             return self._store.refuse_again(key, version)
-        if result.product is not None and self._admit is not None:
+        if result.product is not None:
             try:
-                self._admit(key, result.product)
+                for need in result.product.needs:
+                    self.reach(need.source)
+                if self._admit is not None:
+                    self._admit(key, result.product)
                 self._not_admitted.discard(key)
             except ConfigError as error:
                 self._not_admitted.add(key)
@@ -231,16 +251,16 @@ class Intake(Generic[P]):
         if result.product is None:
             return self._store.refuse(key, version, raw, result.error or ConfigError("not translated"))
         former = self._store.get(key)
-        self._needs.retain(_keys(key, result.product))
+        self._needs.retain(need_keys(result.product))
         if former is not None and former.good is not None:
-            self._needs.release(_keys(key, former.good.product))
+            self._needs.release(need_keys(former.good.product))
         self._store.accept(key, version, raw, result.product)
         return None
 
     # --- afterwards -------------------------------------------------------------------------------------------------
 
     def _report(self, changed: dict[ResourceKey, None]) -> None:
-        if changed and self._changed is not None:
+        if self._changed is not None:
             self._changed(changed.keys())
 
     def _note(self, response: Response, verdict: Verdict, started: float) -> None:
@@ -257,8 +277,9 @@ class Intake(Generic[P]):
         stats.update_duration.record((self._clock.monotonic() - started) * 1000)
 
 
-def _keys(key: ResourceKey, product: Product) -> list[ResourceKey]:
-    return [ResourceKey(key.source, need.type_url, need.name) for need in product.needs]
+def need_keys(product: Product) -> list[ResourceKey]:
+    """Where what `product` needs is in the store."""
+    return [ResourceKey(str(need.source), need.type_url, need.name) for need in product.needs]
 
 
 def _framed(kind: ResourceType, reasons: list[str]) -> str:

@@ -12,15 +12,6 @@ from mosn_xds.control.ads.resource_types import RESOURCE_TYPES, ResourceType
 from mosn_xds.control.store import ResourceKey, ResourceStore
 
 
-class Need(Protocol):
-    """A resource that another one refers to."""
-
-    @property
-    def type_url(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
 class Subscriber(Protocol):
     """The part of `AdsClient` that takes subscriptions."""
 
@@ -45,8 +36,9 @@ class Needs:
         """Where the subscriptions of `source` go."""
         self._subscribers[source] = subscriber
 
-    def subscriber(self, source: str) -> Subscriber:
-        return self._subscribers[source]
+    def subscriber(self, source: str) -> Subscriber | None:
+        """None for a source that is not attached."""
+        return self._subscribers.get(source)
 
     def retain(self, keys: Iterable[ResourceKey]) -> None:
         """One more holder of each key."""

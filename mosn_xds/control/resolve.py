@@ -14,7 +14,6 @@ import ipaddress
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -26,22 +25,11 @@ import trio
 
 from mosn_xds.base.chance import Random
 from mosn_xds.control.backoff import BackOff
+from mosn_xds.control.translate.model import DnsDiscovery, DnsFamily
 
 ATTEMPT_S = 2.0
 LIFETIME_S = 10.0
 """For one server, and for a question with all servers and search domains."""
-
-
-class LookupFamily(IntEnum):
-    """envoy.config.cluster.v3.Cluster.DnsLookupFamily, same numbers."""
-
-    AUTO = 0
-    """IPv6, and IPv4 if there is none."""
-    V4_ONLY = 1
-    V6_ONLY = 2
-    V4_PREFERRED = 3
-    """IPv4, and IPv6 if there is none."""
-    ALL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +40,6 @@ class Address:
     ttl_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DnsSettings:
-    """How a cluster resolves; None is "not configured"."""
-
-    family: LookupFamily = LookupFamily.AUTO
-    refresh_rate_s: float = 5.0
-    respect_ttl: bool = False
-    failure_base_s: float | None = None
-    """After a failure: exponential back-off with full jitter from here; None: `refresh_rate_s`."""
-    failure_max_s: float | None = None
-    """None: ten times `failure_base_s`."""
-    jitter_s: float = 0.0
-    """Up to so much is added to each wait after an answer."""
-
-
 class ResolutionError(Exception):
     """No answer: the servers failed, refused or were silent."""
 
@@ -74,7 +47,7 @@ class ResolutionError(Exception):
 class Lookup(Protocol):
     """What `watch_name` needs of a resolver."""
 
-    async def resolve(self, name: str, family: LookupFamily) -> Sequence[Address]: ...
+    async def resolve(self, name: str, family: DnsFamily) -> Sequence[Address]: ...
 
 
 class Resolver:
@@ -96,16 +69,16 @@ class Resolver:
     def __repr__(self) -> str:
         return f"<Resolver {', '.join(self._servers) or self._configuration.path}>"
 
-    async def resolve(self, name: str, family: LookupFamily) -> list[Address]:
+    async def resolve(self, name: str, family: DnsFamily) -> list[Address]:
         """Addresses in the order of the answer, without duplicates; empty if there is none. Raises ResolutionError."""
         literal = _literal(name)
         if literal is not None:
             return [Address(literal)]
-        v4_first = family in (LookupFamily.V4_ONLY, LookupFamily.V4_PREFERRED, LookupFamily.ALL)
+        v4_first = family in (DnsFamily.V4_ONLY, DnsFamily.V4_PREFERRED, DnsFamily.ALL)
         first, second = ("A", "AAAA") if v4_first else ("AAAA", "A")
-        if family in (LookupFamily.V4_ONLY, LookupFamily.V6_ONLY):
+        if family in (DnsFamily.V4_ONLY, DnsFamily.V6_ONLY):
             return await self._ask(name, first)
-        if family is LookupFamily.ALL:
+        if family is DnsFamily.ALL:
             return await self._ask_both(name)
         try:
             found = await self._ask(name, first)
@@ -160,30 +133,30 @@ class Resolver:
 
 async def watch_name(
     name: str,
-    settings: DnsSettings,
+    discovery: DnsDiscovery,
     lookup: Lookup,
     random: Random,
     report: Callable[[Sequence[Address] | ResolutionError], None],
 ) -> None:
-    """Resolve `name` until cancelled and report every outcome, changed or not."""
+    """Resolve `name` until cancelled, at the rates of `discovery`, and report every outcome, changed or not."""
     failures = None
-    if settings.failure_base_s is not None:
-        max_s = settings.failure_max_s if settings.failure_max_s is not None else 10 * settings.failure_base_s
-        failures = BackOff(random, settings.failure_base_s, max_s)
+    if discovery.failure_base_s is not None:
+        max_s = discovery.failure_max_s if discovery.failure_max_s is not None else 10 * discovery.failure_base_s
+        failures = BackOff(random, discovery.failure_base_s, max_s)
     while True:
         try:
-            found = await lookup.resolve(name, settings.family)
+            found = await lookup.resolve(name, discovery.family)
         except ResolutionError as error:
             report(error)
-            await trio.sleep(failures.next_s() if failures is not None else settings.refresh_rate_s)
+            await trio.sleep(failures.next_s() if failures is not None else discovery.refresh_s)
             continue
         report(found)
         if failures is not None:
             failures.reset()
-        wait_s = settings.refresh_rate_s
-        if settings.respect_ttl:
+        wait_s = discovery.refresh_s
+        if discovery.respect_ttl:
             wait_s = min((address.ttl_s for address in found if address.ttl_s), default=wait_s)
-        await trio.sleep(wait_s + random.random() * settings.jitter_s)
+        await trio.sleep(wait_s + random.random() * discovery.jitter_s)
 
 
 T = TypeVar("T")

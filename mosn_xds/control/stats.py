@@ -33,3 +33,43 @@ class ControlPlaneStats(StatGroup):
     rate_limit_enforced: int
     connected_state: int
     pending_requests: int
+
+
+class ClusterManagerStats(StatGroup):
+    """``cluster_manager.``"""
+
+    COUNTERS = ("cluster_added", "cluster_modified", "cluster_removed", "cluster_updated")
+    GAUGES = ("active_clusters", "warming_clusters")
+    __slots__ = (*COUNTERS, *GAUGES)
+    cluster_added: int
+    cluster_modified: int
+    cluster_removed: int
+    cluster_updated: int
+    active_clusters: int
+    warming_clusters: int
+
+
+class ListenerManagerStats(StatGroup):
+    """``listener_manager.``; draining listeners and started workers are counted where workers are known."""
+
+    COUNTERS = (
+        "listener_added", "listener_create_failure", "listener_create_success", "listener_in_place_updated",
+        "listener_modified", "listener_removed", "listener_stopped",
+    )  # fmt: skip
+    GAUGES = (
+        "total_filter_chains_draining", "total_listeners_active", "total_listeners_draining",
+        "total_listeners_warming", "workers_started",
+    )  # fmt: skip
+    __slots__ = (*COUNTERS, *GAUGES)
+    listener_added: int
+    listener_create_failure: int
+    listener_create_success: int
+    listener_in_place_updated: int
+    listener_modified: int
+    listener_removed: int
+    listener_stopped: int
+    total_filter_chains_draining: int
+    total_listeners_active: int
+    total_listeners_draining: int
+    total_listeners_warming: int
+    workers_started: int

@@ -121,6 +121,8 @@ class ResourceStore(Generic[P]):
         self._clock = clock
         self._records: dict[tuple[str, str], dict[str, Record[P]]] = {}
         self.changes = 0
+        self.answered: set[tuple[str, str]] = set()
+        """(source, type URL) of each type that has been answered at all."""
 
     def __repr__(self) -> str:
         counts = {status: 0 for status in Status}
@@ -135,6 +137,12 @@ class ResourceStore(Generic[P]):
     def records(self, source: str, type_url: str) -> dict[str, Record[P]]:
         """By name. Not to be changed; do not hold it across awaits."""
         return self._records.get((source, type_url), {})
+
+    def of_type(self, type_url: str) -> Iterator[Record[P]]:
+        """Those of one type, of all sources."""
+        for (_, url), records in self._records.items():
+            if url == type_url:
+                yield from records.values()
 
     def get(self, key: ResourceKey) -> Record[P] | None:
         return self.records(key.source, key.type_url).get(key.name)

@@ -14,12 +14,7 @@ from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
 from mosn_xds.control.intake import SLICE_S, Intake
 from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import ResourceKey, ResourceStore, Status
-
-
-@dataclass(frozen=True)
-class Need:
-    type_url: str
-    name: str
+from mosn_xds.control.translate.model import Need
 
 
 @dataclass(frozen=True)

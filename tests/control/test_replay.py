@@ -20,13 +20,8 @@ from mosn_xds.control.ads.protocol import AdsProtocol
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
 from mosn_xds.control.intake import Intake
 from mosn_xds.control.store import ResourceKey, ResourceStore, Status
+from mosn_xds.control.translate.model import Need
 from tests.support.recordings import lines, sessions
-
-
-@dataclass(frozen=True)
-class Need:
-    type_url: str
-    name: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from mosn_xds.control.resolve import Address, DnsSettings, LookupFamily, ResolutionError, Resolver, watch_name
+from mosn_xds.control.resolve import Address, ResolutionError, Resolver, watch_name
+from mosn_xds.control.translate.model import DnsDiscovery, DnsFamily
 
 
 class Zone:
@@ -92,7 +93,7 @@ class Place:
 
         trio.run(main)
 
-    def ask(self, name: str, family: LookupFamily = LookupFamily.V4_ONLY) -> list[Address]:
+    def ask(self, name: str, family: DnsFamily = DnsFamily.V4_ONLY) -> list[Address]:
         found: list[Address] = []
 
         async def story() -> None:
@@ -110,20 +111,20 @@ def place(tmp_path: Path) -> Place:
 @pytest.mark.parametrize(
     ("name", "family", "expected"),
     [
-        ("v4.test.", LookupFamily.V4_ONLY, [("10.0.0.1", 30), ("10.0.0.2", 30)]),
-        ("v4.test.", LookupFamily.V6_ONLY, []),
-        ("v4.test.", LookupFamily.AUTO, [("10.0.0.1", 30), ("10.0.0.2", 30)]),
-        ("both.test.", LookupFamily.AUTO, [("fd00::3", 40)]),
-        ("both.test.", LookupFamily.V4_PREFERRED, [("10.0.0.3", 30)]),
-        ("v6.test.", LookupFamily.V4_PREFERRED, [("fd00::1", 40)]),
-        ("both.test.", LookupFamily.ALL, [("10.0.0.3", 30), ("fd00::3", 40)]),
-        ("v6.test.", LookupFamily.ALL, [("fd00::1", 40)]),
-        ("alias.test.", LookupFamily.V4_ONLY, [("10.0.0.1", 7), ("10.0.0.2", 7)]),
-        ("gone.test.", LookupFamily.ALL, []),
+        ("v4.test.", DnsFamily.V4_ONLY, [("10.0.0.1", 30), ("10.0.0.2", 30)]),
+        ("v4.test.", DnsFamily.V6_ONLY, []),
+        ("v4.test.", DnsFamily.AUTO, [("10.0.0.1", 30), ("10.0.0.2", 30)]),
+        ("both.test.", DnsFamily.AUTO, [("fd00::3", 40)]),
+        ("both.test.", DnsFamily.V4_PREFERRED, [("10.0.0.3", 30)]),
+        ("v6.test.", DnsFamily.V4_PREFERRED, [("fd00::1", 40)]),
+        ("both.test.", DnsFamily.ALL, [("10.0.0.3", 30), ("fd00::3", 40)]),
+        ("v6.test.", DnsFamily.ALL, [("fd00::1", 40)]),
+        ("alias.test.", DnsFamily.V4_ONLY, [("10.0.0.1", 7), ("10.0.0.2", 7)]),
+        ("gone.test.", DnsFamily.ALL, []),
     ],
 )
 def test_families_and_times_to_live(
-    place: Place, name: str, family: LookupFamily, expected: list[tuple[str, int]]
+    place: Place, name: str, family: DnsFamily, expected: list[tuple[str, int]]
 ) -> None:
     found = [(address.host, address.ttl_s) for address in place.ask(name, family)]
     assert sorted(found) == expected  # a server rotates what it holds
@@ -142,13 +143,13 @@ def test_names_with_enough_dots_are_asked_as_they_are_first(place: Place) -> Non
 
 @pytest.mark.parametrize("name", ["10.9.8.7", "fd00::9", "localhost", "printer", "PRINTER.test"])
 def test_addresses_and_hosts_need_no_server(place: Place, name: str) -> None:
-    assert place.ask(name, LookupFamily.ALL)
+    assert place.ask(name, DnsFamily.ALL)
     assert place.zone.asked == []
 
 
 def test_hosts_file_holds_both_families(place: Place) -> None:
-    assert place.ask("printer", LookupFamily.ALL) == [Address("10.1.1.1"), Address("fd00::2")]
-    assert place.ask("printer", LookupFamily.V6_ONLY) == [Address("fd00::2")]
+    assert place.ask("printer", DnsFamily.ALL) == [Address("10.1.1.1"), Address("fd00::2")]
+    assert place.ask("printer", DnsFamily.V6_ONLY) == [Address("fd00::2")]
 
 
 def test_localhost_is_known_without_a_hosts_file(place: Place) -> None:
@@ -158,11 +159,11 @@ def test_localhost_is_known_without_a_hosts_file(place: Place) -> None:
 
 def test_changed_files_are_read_again(place: Place) -> None:
     async def story() -> None:
-        assert await place.resolver.resolve("late", LookupFamily.V4_ONLY) == []
+        assert await place.resolver.resolve("late", DnsFamily.V4_ONLY) == []
         place.hosts.write_text("10.2.2.2 late\n")
-        assert await place.resolver.resolve("late", LookupFamily.V4_ONLY) == [Address("10.2.2.2")]
+        assert await place.resolver.resolve("late", DnsFamily.V4_ONLY) == [Address("10.2.2.2")]
         place.resolv_conf.write_text("search svc.\n")
-        assert await place.resolver.resolve("web.shop", LookupFamily.V4_ONLY) == [Address("10.0.0.9", 5)]
+        assert await place.resolver.resolve("web.shop", DnsFamily.V4_ONLY) == [Address("10.0.0.9", 5)]
 
     place.run(story)
 
@@ -206,7 +207,7 @@ class Script:
         self.asked_at: list[float] = []
         self.done = trio.Event()
 
-    async def resolve(self, name: str, family: LookupFamily) -> Sequence[Address]:
+    async def resolve(self, name: str, family: DnsFamily) -> Sequence[Address]:
         self.asked_at.append(trio.current_time())
         if not self.outcomes:
             self.done.set()
@@ -217,7 +218,7 @@ class Script:
         return outcome
 
 
-def watched(settings: DnsSettings, script: Script, draw: float = 1.0) -> tuple[list[float], list[Any]]:
+def watched(settings: DnsDiscovery, script: Script, draw: float = 1.0) -> tuple[list[float], list[Any]]:
     """The waits between questions, and what was reported."""
     reports: list[Any] = []
 
@@ -238,30 +239,30 @@ FAILED = ResolutionError("x: timeout")
 
 
 def test_asks_again_at_the_refresh_rate() -> None:
-    waits, reports = watched(DnsSettings(), Script(ONE, TWO, []))
+    waits, reports = watched(DnsDiscovery(()), Script(ONE, TWO, []))
     assert waits == [5, 5, 5]
     assert reports == [ONE, TWO, []]
 
 
 def test_respects_the_shortest_time_to_live_if_told_to() -> None:
     waits, _ = watched(
-        DnsSettings(respect_ttl=True), Script(ONE, TWO, [Address("10.0.0.1", 0.0)], [Address("::1")], [])
+        DnsDiscovery((), respect_ttl=True), Script(ONE, TWO, [Address("10.0.0.1", 0.0)], [Address("::1")], [])
     )
     assert waits == [30, 20, 5, 5, 5]
 
 
 def test_failures_are_reported_and_retried_at_the_refresh_rate() -> None:
-    waits, reports = watched(DnsSettings(refresh_rate_s=3), Script(FAILED, ONE))
+    waits, reports = watched(DnsDiscovery((), refresh_s=3), Script(FAILED, ONE))
     assert waits == [3, 3]
     assert reports == [FAILED, ONE]
 
 
 def test_failures_back_off_where_configured_until_an_answer() -> None:
-    settings = DnsSettings(failure_base_s=1, failure_max_s=3)
+    settings = DnsDiscovery((), failure_base_s=1, failure_max_s=3)
     waits, _ = watched(settings, Script(FAILED, FAILED, FAILED, FAILED, ONE, FAILED, FAILED))
     assert waits == [1, 2, 3, 3, 5, 1, 2]
 
 
 def test_jitter_spreads_the_waits() -> None:
-    waits, _ = watched(DnsSettings(jitter_s=2), Script(ONE), draw=0.5)
+    waits, _ = watched(DnsDiscovery((), jitter_s=2), Script(ONE), draw=0.5)
     assert waits == [6]

@@ -1,14 +1,11 @@
 """A real gRPC server that says what a test tells it to and remembers what it heard."""
 
 import queue
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 
 import grpc
-import pytest
 
 
 class PilotStream:
@@ -82,37 +79,3 @@ class _Handler(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         return grpc.stream_stream_rpc_method_handler(self._pilot.serve)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def start_pilot() -> Iterator[Callable[..., FakePilot]]:
-    pilots: list[FakePilot] = []
-
-    def start(
-        address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None, **options: int
-    ) -> FakePilot:
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                pilots.append(FakePilot(address, credentials, **options))
-                return pilots[-1]
-            except RuntimeError:  # the port of a server that was just killed
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    yield start
-    for pilot in pilots:
-        pilot.kill()
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port where nobody listens."""
-    return free_port()
