@@ -20,7 +20,7 @@ from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.codec.head import ResponseHead, Version
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler, UpstreamStream
+from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
 from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats, RemainingStats
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.host_report import HostReport
@@ -132,8 +132,9 @@ class Cluster:
 
     def open_stream(
         self, host: Host, handler: StreamHandler, version: Version, high_priority: bool = False
-    ) -> PendingStream | UpstreamStream | None:
-        """A stream to `host`; `handler` is answered now or later. `version` is the downstream's protocol."""
+    ) -> PendingStream | None:
+        """A stream to `host`; `version` is the downstream's protocol. Returns what can be cancelled while `handler` waits,
+        None if it has been answered."""
         index: int = high_priority
         if self._per_version and version is Version.HTTP2:
             index += 2

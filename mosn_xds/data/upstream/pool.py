@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Pool(Protocol):
     """Gives streams to one host."""
 
-    def open_stream(self, handler: "StreamHandler") -> "PendingStream | UpstreamStream | None":
-        """Answer `handler` now or later; what is returned is what can be given up."""
+    def open_stream(self, handler: "StreamHandler") -> "PendingStream | None":
+        """Answer `handler` later, and return what can be cancelled until then; or answer it now, and return None."""
         ...
 
     def drain(self) -> None:
@@ -152,9 +152,10 @@ class ConnectionPool:
 
     # Streams.
 
-    def open_stream(self, handler: "StreamHandler") -> "PendingStream | UpstreamStream | None":
+    def open_stream(self, handler: "StreamHandler") -> "PendingStream | None":
         if self._ready:
-            return self._attach(handler)
+            self._attach(handler)
+            return None
         pending = self._breaker.pending
         stats = self._stats
         if pending is not None:
@@ -178,7 +179,7 @@ class ConnectionPool:
         if self._draining and not self._waiting:
             self._close_idle()
 
-    def _attach(self, handler: "StreamHandler") -> "UpstreamStream | None":
+    def _attach(self, handler: "StreamHandler") -> None:
         """Put a stream on the connection that was used last."""
         host = self.host
         stats = self._stats
@@ -187,7 +188,7 @@ class ConnectionPool:
             if requests.is_open():
                 stats.upstream_rq_active_overflow += 1
                 handler.on_upstream_failure(ResetReason.OVERFLOW, "", host)
-                return None
+                return
             requests.add(1)
         host.rq_total += 1
         host.active_requests += 1
@@ -198,7 +199,6 @@ class ConnectionPool:
         if not connection.free_streams:
             self._ready.pop()
         handler.on_upstream_ready(stream, host)
-        return stream
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._ready:
@@ -359,7 +359,7 @@ class FailingPool:
         self._stats = stats
         self._reason = reason
 
-    def open_stream(self, handler: "StreamHandler") -> "PendingStream | UpstreamStream | None":
+    def open_stream(self, handler: "StreamHandler") -> "PendingStream | None":
         self._host.cx_connect_fail += 1
         self._stats.upstream_cx_connect_fail += 1
         handler.on_upstream_failure(ResetReason.LOCAL_CONNECTION_FAILURE, self._reason, self._host)
