@@ -234,7 +234,16 @@ def parse_json(message_type: type[Message], fields: dict[str, Any]) -> tuple[Mes
 
 
 def _prune(descriptor: Any, value: Any, path: str, unknown: list[str]) -> Any:
-    if not isinstance(value, dict) or descriptor.full_name.startswith("google.protobuf."):
+    if not isinstance(value, dict):
+        return value
+    if descriptor.full_name == "google.protobuf.Any":
+        inner_type = message_class(str(value.get("@type", "")))
+        if inner_type is None:
+            return value
+        descriptor = inner_type.DESCRIPTOR
+        inside = {key: inner for key, inner in value.items() if key != "@type"}
+        return {"@type": value["@type"], **_prune(descriptor, inside, path, unknown)}
+    if descriptor.full_name.startswith("google.protobuf.") or descriptor.full_name in _TYPED_STRUCTS:
         return value
     fields = descriptor.fields_by_name
     by_json_name = {field.json_name: field for field in descriptor.fields}

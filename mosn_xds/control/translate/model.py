@@ -38,12 +38,14 @@ class Options:
 
     `static`: for the bootstrap's own resources, which are not `added_via_api`. `reject_unknown_fields`: fields that our
     protos do not have are an error instead of a warning (Envoy's default for static resources, not for dynamic ones).
-    `runtime`: values of the static runtime layers, flattened.
+    `runtime`: values of the static runtime layers, flattened. `known_clusters`: all clusters that there will ever be, for
+    the check of inline routes that Envoy makes by default; None: not known.
     """
 
     static: bool = False
     reject_unknown_fields: bool = False
     runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    known_clusters: frozenset[str] | None = None
 
 
 class SourceKind(Enum):

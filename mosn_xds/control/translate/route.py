@@ -45,7 +45,9 @@ def take_route_table(take: Take, context: Context) -> RouteTable:
     """route.RouteConfiguration. The clusters that it names are in the report, too."""
     name = take.text("name")
     limit = take.wrapped_integer("max_direct_response_body_size_bytes")
-    if take.wrapped_flag("validate_clusters"):
+    known = context.options.known_clusters
+    validate = take.wrapped_flag("validate_clusters")
+    if validate and known is None:
         take.ignore("validate_clusters", "a route to an absent cluster answers 503")
     if take.has("vhds"):
         take.ignore("vhds", "virtual hosts come with the table only")
@@ -55,6 +57,10 @@ def take_route_table(take: Take, context: Context) -> RouteTable:
     take.report.clusters.clear()
     hosts = _take_virtual_hosts(take, name, _BODY_LIMIT_BYTES if limit is None else limit, context)
     mirrors = take_mirrors(take, context)
+    if known is not None and validate is not False:
+        for cluster in take.report.clusters:
+            if cluster not in known:
+                raise take.error("virtual_hosts", f"route: unknown cluster '{cluster}'")
     clusters = tuple(take.report.clusters)
     take.report.clusters = {**outside, **take.report.clusters}
     return RouteTable(

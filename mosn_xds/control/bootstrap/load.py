@@ -1,0 +1,303 @@
+"""Reads a bootstrap whole: one call, one value, or one error that says where."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.message import Message
+
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.control.bootstrap.grpc_service import take_server, targets
+from mosn_xds.control.bootstrap.model import (
+    Admin,
+    Bootstrap,
+    DynamicRoot,
+    HistogramBuckets,
+    StaticResource,
+    StatsSettings,
+    StatTag,
+    XdsServer,
+)
+from mosn_xds.control.bootstrap.reading import read_message
+from mosn_xds.control.bootstrap.secrets import redact
+from mosn_xds.control.translate.common import struct_dict, take_address, take_source
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.matchers import take_string_match
+from mosn_xds.control.translate.model import NodeContext, Options, SourceKind
+from mosn_xds.control.translate.registry import Registry
+from mosn_xds.control.translate.take import Report, Take
+from mosn_xds.control.translate.translator import CLUSTERS_URL, LISTENERS_URL, Translator
+from mosn_xds.control.translate.validate import Validator
+from mosn_xds.spec.stats_matcher import EVERYTHING, NOTHING, StatsPatterns
+
+USER_AGENT = "mosn-xds"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOverrides:
+    """What the command line says about the node: it wins over the file where it is not empty."""
+
+    id: str = ""
+    cluster: str = ""
+    zone: str = ""
+
+
+def load_bootstrap(
+    path: Path | None,
+    config_yaml: str = "",
+    *,
+    overrides: NodeOverrides | None = None,
+    allow_unknown_fields: bool = False,
+    registry: Registry | None = None,
+) -> Bootstrap:
+    """Read the Envoy bootstrap at `path`, with `config_yaml` merged over it, and translate its static resources.
+
+    Raises `ConfigError` with one line: the file, the field path, Envoy's text where it has one, and a hint. Fields that
+    the protos do not have are an error unless `allow_unknown_fields`, which makes them warnings.
+    """
+    message, unknown = read_message(path, config_yaml)
+    place = str(path) if path is not None else "--config-yaml"
+    try:
+        if unknown and not allow_unknown_fields:
+            raise ConfigError(
+                f"no such field: {unknown[0]}",
+                path=unknown[0],
+                hint="--allow-unknown-static-fields to go on without it",
+            )
+        Validator().validate(message)
+        return _Loading(message, unknown, overrides or NodeOverrides(), registry or Registry()).run()
+    except ConfigError as error:
+        at = f"{place}: {error.path}" if error.path else place
+        raise ConfigError(error.reason, path=at, hint=error.hint) from None
+
+
+class _Loading:
+    """One bootstrap on its way."""
+
+    def __init__(
+        self, message: Message, unknown: tuple[str, ...], overrides: NodeOverrides, registry: Registry
+    ) -> None:
+        self.report = Report()
+        self.report.warnings += [f"{path}: no such field" for path in unknown]
+        self.report.unread += unknown
+        self.take = Take(message, self.report)
+        self.message: Any = message
+        self.overrides = overrides
+        self.registry = registry
+
+    def run(self) -> Bootstrap:
+        take = self.take
+        node, node_message = self._node()
+        runtime = self._runtime()
+        static = take.child("static_resources")
+        clusters: tuple[StaticResource, ...] = ()
+        listeners: tuple[StaticResource, ...] = ()
+        by_name: dict[str, Any] = {}
+        names: tuple[str, ...] = ()
+        if static is not None:
+            clusters, by_name = self._clusters(static, node, runtime)
+            listeners = self._listeners(static, node, runtime, frozenset(by_name))
+            secrets = static.messages("secrets")
+            names = tuple([secret.name for secret in secrets])
+        ads, lds, cds = self._dynamic(by_name, node)
+        stats = self._stats(Context(node, Options(runtime=runtime), self.registry))
+        admin = self._admin()
+        for name, why in _WITHOUT_EFFECT.items():
+            if take.has(name):
+                take.ignore(name, why)
+        self.report.finish()
+        return Bootstrap(
+            node=node,
+            node_message=node_message,
+            message=redact(self.message),
+            clusters=clusters,
+            listeners=listeners,
+            secrets=names,
+            ads=ads,
+            lds=lds,
+            cds=cds,
+            admin=admin,
+            stats=stats,
+            runtime=runtime,
+            targets=MappingProxyType(targets(by_name)),
+            unread=tuple(self.report.unread),
+            warnings=tuple(self.report.warnings),
+        )
+
+    def _node(self) -> tuple[NodeContext, Message]:
+        take = self.take.child("node")
+        if take is not None:
+            take.left.clear()  # it goes to the server as it is
+        node = self.message.node
+        if self.overrides.id:
+            node.id = self.overrides.id
+        if self.overrides.cluster:
+            node.cluster = self.overrides.cluster
+        if self.overrides.zone:
+            node.locality.zone = self.overrides.zone
+        if not node.user_agent_name:
+            node.user_agent_name = USER_AGENT
+        place = node.locality
+        metadata = MappingProxyType(struct_dict(node.metadata))
+        context = NodeContext(node.id, node.cluster, place.region, place.zone, place.sub_zone, metadata)
+        return context, node
+
+    def _runtime(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        layered = self.take.child("layered_runtime")
+        for layer in layered.children("layers") if layered is not None else ():
+            name = layer.text("name")
+            struct = layer.message_of("static_layer")
+            if struct is not None:
+                found.update(_flatten(struct_dict(struct)))
+            for kind in ("disk_layer", "rtds_layer"):
+                if layer.has(kind):
+                    layer.ignore(kind, f"runtime layer {name!r} stays empty")
+            layer.skip("admin_layer")
+        return MappingProxyType(found)
+
+    def _translator(self, node: NodeContext, runtime: Mapping[str, Any], clusters: frozenset[str] | None) -> Translator:
+        return Translator(node, Options(static=True, runtime=runtime, known_clusters=clusters), self.registry)
+
+    def _clusters(
+        self, static: Take, node: NodeContext, runtime: Mapping[str, Any]
+    ) -> tuple[tuple[StaticResource, ...], dict[str, Any]]:
+        messages = list(static.messages("clusters"))
+        by_name: dict[str, Any] = {}
+        for number, message in enumerate(messages):
+            if message.name in by_name:
+                raise static.error(f"clusters[{number}].name", f"cluster manager: duplicate cluster '{message.name}'")
+            by_name[message.name] = message
+        translator = self._translator(node, runtime, None)
+        return self._translate(static, "clusters", CLUSTERS_URL, messages, translator), by_name
+
+    def _listeners(
+        self, static: Take, node: NodeContext, runtime: Mapping[str, Any], clusters: frozenset[str]
+    ) -> tuple[StaticResource, ...]:
+        messages = list(static.messages("listeners"))
+        has_cds = self.message.dynamic_resources.HasField("cds_config")
+        translator = self._translator(node, runtime, None if has_cds else clusters)
+        found = self._translate(static, "listeners", LISTENERS_URL, messages, translator)
+        seen: set[str] = set()
+        for number, resource in enumerate(found):
+            if resource.translated.name in seen:
+                raise static.error(
+                    f"listeners[{number}].name", f"error adding listener: duplicate listener {resource.translated.name}"
+                )
+            seen.add(resource.translated.name)
+        return found
+
+    def _translate(
+        self, static: Take, field: str, type_url: str, messages: list[Message], translator: Translator
+    ) -> tuple[StaticResource, ...]:
+        found = []
+        for number, message in enumerate(messages):
+            where = static.path(f"{field}[{number}]")
+            try:
+                translated = translator.translate_message(type_url, message)
+            except ConfigError as error:
+                raise error.under(where) from None
+            part = Report()
+            part.unread += translated.unread
+            part.warnings += translated.warnings
+            self.report.merge(part, where)
+            found.append(StaticResource(type_url, message.SerializeToString(), translated))
+        return tuple(found)
+
+    def _dynamic(
+        self, clusters: Mapping[str, Any], node: NodeContext
+    ) -> tuple[XdsServer | None, DynamicRoot | None, DynamicRoot | None]:
+        take = self.take.child("dynamic_resources")
+        if take is None:
+            return None, None, None
+        if not node.id or not node.cluster:
+            raise ConfigError(
+                "node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and "
+                "--service-cluster options.",
+                path="node",
+            )
+        config = take.child("ads_config")
+        ads = None if config is None else take_server(config, clusters)
+        lds, cds = (self._root(take, name, clusters) for name in ("lds_config", "cds_config"))
+        for name, root in (("lds_config", lds), ("cds_config", cds)):
+            if root is not None and root.source.kind is SourceKind.ADS and ads is None:
+                raise take.error(
+                    name, "ads is asked for, and there is no ads_config", "add dynamic_resources.ads_config"
+                )
+        return ads, lds, cds
+
+    def _root(self, take: Take, name: str, clusters: Mapping[str, Any]) -> DynamicRoot | None:
+        message = take.left.get(name)
+        config = take.child(name)
+        if config is None or message is None:
+            return None
+        server = None
+        if message.WhichOneof("config_source_specifier") == "api_config_source":
+            aside = Take(message.api_config_source, self.report, config, "api_config_source")
+            server = take_server(aside, clusters)
+        source, timeout_s = take_source(config)
+        return DynamicRoot(source, timeout_s, server)
+
+    def _admin(self) -> Admin:
+        take = self.take.child("admin")
+        if take is None:
+            return Admin()
+        for name in ("access_log", "access_log_path", "profile_path"):
+            take.skip(name)  # what is asked of the admin port is logged with everything else, and nothing is profiled
+        return Admin(take_address(take, "address") if take.has("address") else None)
+
+    def _stats(self, context: Context) -> StatsSettings:
+        flush_s = self.take.duration("stats_flush_interval")
+        interval_s = 5.0 if flush_s is None else flush_s
+        take = self.take.child("stats_config")
+        if take is None:
+            return StatsSettings(flush_interval_s=interval_s)
+        tags = tuple([_take_tag(one) for one in take.children("stats_tags")])
+        buckets = []
+        for one in take.children("histogram_bucket_settings"):
+            match = one.child("match")
+            bounds = tuple(one.left.pop("buckets", ()))
+            if match is not None:
+                buckets.append(HistogramBuckets(take_string_match(match, context), bounds))
+        patterns = _take_patterns(take.child("stats_matcher"), context)
+        defaults = take.wrapped_flag("use_all_default_tags") is not False
+        return StatsSettings(tags, defaults, patterns, tuple(buckets), interval_s)
+
+
+_WITHOUT_EFFECT = {
+    "overload_manager": "there is no overload manager",
+    "application_log_config": "the log has its own format; see --log-format",
+    "bootstrap_extensions": "no bootstrap extension is known",
+}
+
+
+def _take_tag(take: Take) -> StatTag:
+    fixed = take.text("fixed_value") if take.has("fixed_value") else None
+    return StatTag(take.text("tag_name"), take.text("regex"), fixed)
+
+
+def _take_patterns(take: Take | None, context: Context) -> StatsPatterns:
+    if take is None:
+        return EVERYTHING
+    if take.has("reject_all"):
+        return NOTHING if take.flag("reject_all") else EVERYTHING
+    include = take.child("inclusion_list")
+    chosen = include if include is not None else take.child("exclusion_list")
+    if chosen is None:
+        return EVERYTHING
+    patterns = tuple([take_string_match(one, context) for one in chosen.children("patterns")])
+    return StatsPatterns(include is not None, patterns)
+
+
+def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Runtime keys: nested maps are joined by dots, but for a FractionalPercent, which is a value."""
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and not {"numerator", "denominator"} & value.keys():
+            found.update(_flatten(value, f"{name}."))
+        else:
+            found[name] = value
+    return found

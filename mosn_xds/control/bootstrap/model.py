@@ -1,0 +1,105 @@
+"""What a bootstrap says, in our terms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.message import Message
+
+from mosn_xds.control.ads.transport import GrpcTarget
+from mosn_xds.control.translate.model import NodeContext, Source, Translated
+from mosn_xds.spec.common import Address
+from mosn_xds.spec.stats_matcher import EVERYTHING, StatsPatterns
+
+
+@dataclass(frozen=True, slots=True)
+class XdsServer:
+    """A gRPC service that serves resources (core.ApiConfigSource). `cluster` is empty for a target given in place."""
+
+    target: GrpcTarget
+    delta: bool
+    node_on_first_message_only: bool = False
+    cluster: str = ""
+    retry_base_s: float = 0.5
+    retry_max_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicRoot:
+    """`lds_config` or `cds_config`: where all resources of a type come from. `server` is set unless that is ADS."""
+
+    source: Source
+    initial_fetch_timeout_s: float
+    server: XdsServer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StaticResource:
+    """One of `static_resources`: as given, and translated."""
+
+    type_url: str
+    raw: bytes
+    translated: Translated
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """`address` None: no admin server."""
+
+    address: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatTag:
+    """metrics.TagSpecifier: the regular expression (Envoy's are ECMAScript's) or the value for every stat."""
+
+    name: str
+    regex: str = ""
+    fixed_value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramBuckets:
+    """Buckets for histograms whose names match (a StringMatch)."""
+
+    match: Any
+    bounds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatsSettings:
+    """stats_config and its neighbours."""
+
+    tags: tuple[StatTag, ...] = ()
+    use_default_tags: bool = True
+    patterns: StatsPatterns = EVERYTHING
+    buckets: tuple[HistogramBuckets, ...] = ()
+    flush_interval_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """See the module. `message` is the whole as protobuf, for `/config_dump`, private keys redacted. `unread` and
+    `warnings` are about the whole file, its static resources included."""
+
+    node: NodeContext
+    node_message: Message
+    message: Message
+    clusters: tuple[StaticResource, ...] = ()
+    listeners: tuple[StaticResource, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Names."""
+    ads: XdsServer | None = None
+    lds: DynamicRoot | None = None
+    cds: DynamicRoot | None = None
+    admin: Admin = Admin()
+    stats: StatsSettings = StatsSettings()
+    runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    targets: Mapping[str, GrpcTarget] = field(default_factory=lambda: MappingProxyType({}))
+    """How gRPC reaches a static cluster, by its name, for those that have one endpoint to reach (``sds-grpc``)."""
+    unread: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Bootstrap of {self.node.id or 'an unnamed node'}, {len(self.listeners)} static listeners>"
