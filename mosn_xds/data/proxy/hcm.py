@@ -71,7 +71,7 @@ class HttpConnectionManager:
             random=context.random,
         )
         self.response_headers = ResponseHeaders(spec, self.clock)
-        self.local_replies = LocalReplies.build(spec)
+        self.local_replies = LocalReplies.of(spec, context.environment)
         self.chain = FilterChain(build_filters(spec.filters, FilterStats(self.stats), context))
         self.router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
         self.disabled_filters = frozenset(f.name for f in spec.filters if f.disabled)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mosn_xds.data.codec.head import RequestHead, ResponseHead
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.match.routes import Planner
-from mosn_xds.data.observe.operators import FormatEnvironment
+from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.proxy.hash_policy import HashPolicies
 from mosn_xds.data.proxy.header_ops import HeaderOperations
 from mosn_xds.data.proxy.redirect import Redirect

@@ -99,11 +99,11 @@ class Stream(StreamInfo):
         hcm = self.hcm
         head = self.request
         self._begin(end)
+        self.remote = hcm.request_headers.client_address(head, self.connection)
         refused = hcm.request_headers.prepare(head, self.connection)
         if refused is not None:
             self.reply(refused)
             return
-        self.remote = hcm.request_headers.client_address(head, self.connection) if hcm.uses_xff else self.connection.remote
         if not self.clear_route():
             return
         if hcm.accepts_expect and head.get(_EXPECT) is not None:
