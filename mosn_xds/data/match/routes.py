@@ -7,8 +7,7 @@ policies) they compile themselves, at build time, into the `plan` of each route;
 refers to the table that holds it: a table that is swapped out is freed at once.
 """
 
-import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -18,11 +17,14 @@ from mosn_xds.data.match.domains import DomainTable, without_port
 from mosn_xds.data.match.head import RequestView
 from mosn_xds.data.match.headers import compile_header, first_value
 from mosn_xds.data.match.query import compile_query, query_parameters
+from mosn_xds.data.match.route_index import RouteIndex
 from mosn_xds.data.match.strings import BytesPredicate, compile_regex
 from mosn_xds.data.match.weights import WeightedClusters
 from mosn_xds.spec import route as spec
 from mosn_xds.spec.filters import PerFilter
 from mosn_xds.spec.route import PathKind, TlsRequirement
+
+_SLASH = 0x2F
 
 Planner = Callable[[spec.RouteTable, spec.VirtualHost, spec.Route], object]
 """Compiles what the layers above need of a route. May raise ConfigError."""
@@ -37,15 +39,13 @@ class Route:
     """
 
     __slots__ = (
+        "_connect_only",
         "_fraction",
         "_grpc_only",
         "_headers",
         "_query",
-        "conditional",
-        "connect_only",
         "idle_timeout_s",
         "name",
-        "path_matches",
         "per_filter",
         "plan",
         "spec",
@@ -59,15 +59,11 @@ class Route:
         self.name = route.name
         self.plan = plan
         self.per_filter = per_filter
-        self.path_matches = _compile_path(match)
-        self.connect_only = match.path_kind is PathKind.CONNECT
+        self._connect_only = match.path_kind is PathKind.CONNECT
         self._fraction = match.runtime_fraction
         self._grpc_only = match.grpc_only
         self._headers = tuple(compile_header(header) for header in match.headers)
         self._query = tuple(compile_query(parameter) for parameter in match.query)
-        self.conditional = bool(
-            self._headers or self._query or self._grpc_only or self._fraction is not None or self.connect_only
-        )
         self.weights: WeightedClusters | None = None
         self.idle_timeout_s: float | None = None
         self.upgrades: dict[bytes, bool] | None = None
@@ -83,12 +79,18 @@ class Route:
         match = self.spec.match
         return f"<Route {self.name or '(unnamed)'} {match.path_kind.name.lower()} {match.path}>"
 
+    @property
+    def conditional(self) -> bool:
+        """Whether there is more to it than the path."""
+        fraction = self._fraction is not None
+        return bool(self._headers or self._query or self._grpc_only or self._connect_only or fraction)
+
     def conditions_hold(self, head: RequestView, stable_random: int) -> bool:
         """Everything but the path."""
         fraction = self._fraction
         if fraction is not None and stable_random % fraction.denominator >= fraction.numerator:
             return False
-        if self.connect_only and head.method != b"CONNECT":
+        if self._connect_only and head.method != b"CONNECT":
             return False
         for test in self._headers:
             if not test(head):
@@ -103,10 +105,14 @@ class Route:
         return True
 
 
+_Entry = tuple[bytes, BytesPredicate | None, bool, Route]
+"""How a route is tried: the literal its path begins with, what else the path must satisfy, whether there is more, itself."""
+
+
 class VirtualHost:
     """One compiled virtual host, shared by all tables that hold the same `uid`."""
 
-    __slots__ = ("_connect_routes", "_ignore_parameters", "name", "require_tls", "routes", "spec", "uid")
+    __slots__ = ("_connect_entries", "_entries", "_ignore_parameters", "_index", "name", "require_tls", "spec", "uid")
 
     def __init__(self, uid: bytes, virtual_host: spec.VirtualHost, table: spec.RouteTable, planner: Planner) -> None:
         self.uid = uid
@@ -115,17 +121,25 @@ class VirtualHost:
         self.require_tls: TlsRequirement = virtual_host.require_tls
         self._ignore_parameters = table.ignore_path_parameters
         above = {**dict(table.per_filter), **dict(virtual_host.per_filter)}
-        routes: list[Route] = []
+        entries: list[_Entry] = []
         for position, route in enumerate(virtual_host.routes):
             try:
-                routes.append(Route(route, planner(table, virtual_host, route), {**above, **dict(route.per_filter)}))
+                literal, test = _compile_path(route.match)
+                compiled = Route(route, planner(table, virtual_host, route), {**above, **dict(route.per_filter)})
             except ConfigError as error:
                 raise error.under(f"routes[{position}]") from None
-        self.routes = tuple(routes)
-        self._connect_routes = tuple(route for route in routes if route.connect_only)
+            entries.append((literal, test, compiled.conditional, compiled))
+        self._entries = tuple(entries)
+        self._connect_entries = [entry for entry in entries if entry[3].spec.match.path_kind is PathKind.CONNECT]
+        self._index = RouteIndex.if_worthwhile([entry[0] for entry in entries])
 
     def __repr__(self) -> str:
-        return f"<VirtualHost {self.name} {len(self.routes)} routes>"
+        return f"<VirtualHost {self.name} {len(self._entries)} routes>"
+
+    @property
+    def routes(self) -> list[Route]:
+        """In the order of the configuration."""
+        return [entry[3] for entry in self._entries]
 
     def match(self, head: RequestView, stable_random: int) -> Route | None:
         """The first route that takes the request. `stable_random` is the stream's number of 64 bits, the same each time."""
@@ -135,8 +149,17 @@ class VirtualHost:
             path = path[:mark]
         if self._ignore_parameters and (mark := path.find(b";")) >= 0:
             path = path[:mark]
-        for route in self.routes if path else self._connect_routes:
-            if route.path_matches(path) and (not route.conditional or route.conditions_hold(head, stable_random)):
+        entries: Iterable[_Entry] = self._entries
+        if not path:
+            entries = self._connect_entries
+        elif self._index is not None:
+            entries = [self._entries[position] for position in self._index.candidates(path)]
+        for literal, test, conditional, route in entries:
+            if (
+                path.startswith(literal)
+                and (test is None or test(path))
+                and (not conditional or route.conditions_hold(head, stable_random))
+            ):
                 return route
         return None
 
@@ -207,29 +230,30 @@ class RouteTable:
         return (host, host.match(head, stable_random)) if host is not None else None
 
 
-def _compile_path(match: spec.RouteMatch) -> BytesPredicate:
+def _compile_path(match: spec.RouteMatch) -> tuple[bytes, BytesPredicate | None]:
+    """The literal that a path must begin with, and what else must hold for it."""
     kind = match.path_kind
     if kind is PathKind.CONNECT:
-        return lambda path: True
+        return b"", None
     if kind is PathKind.REGEX:
         try:
-            return compile_regex(match.path)
+            return b"", compile_regex(match.path)
         except ConfigError as error:
             raise error.under("match.safe_regex") from None
     text = match.path.encode()
-    if match.case_sensitive:
-        return _compile_literal(kind, text)
-    test = _compile_literal(kind, text.lower())
-    return lambda path: test(path.lower())
+    if not match.case_sensitive:
+        literal, test = _compile_literal(kind, text.lower())
+        return b"", lambda path: (lower := path.lower()).startswith(literal) and (test is None or test(lower))
+    return _compile_literal(kind, text)
 
 
-def _compile_literal(kind: PathKind, text: bytes) -> BytesPredicate:
-    if kind is PathKind.EXACT:
-        return text.__eq__
+def _compile_literal(kind: PathKind, text: bytes) -> tuple[bytes, BytesPredicate | None]:
+    size = len(text)
     if kind is PathKind.PREFIX:
-        return operator.methodcaller("startswith", text)
-    below = text + b"/"
-    return lambda path: path == text or path.startswith(below)
+        return text, None
+    if kind is PathKind.EXACT:
+        return text, lambda path: len(path) == size
+    return text, lambda path: len(path) == size or path[size] == _SLASH
 
 
 def _is_grpc(head: RequestView) -> bool:

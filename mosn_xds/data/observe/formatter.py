@@ -2,12 +2,11 @@
 
 A `Formatter` renders one parsed format for a stream. In text a missing value is ``-``, or nothing where a format omits
 empty values (header values always do). In JSON a format that is one lone operator keeps its value's type and is ``null``
-when missing; any other is a string. A `JsonFormatter` knows its whole shape beforehand: constants and keys are encoded
-once, only values are rendered per line. Strings that are not UTF-8 are written as Envoy does, each byte above 127 as
-``\\u00XX``.
+when missing; any other is a string. Keys are sorted once; the object of a line is built of plain values and encoded by
+msgspec in one go (half the price of putting the text together in Python). Strings that are not UTF-8 are written as Envoy
+does, each byte above 127 as ``\\u00XX``.
 """
 
-import re
 from collections.abc import Callable
 
 import msgspec
@@ -15,11 +14,14 @@ import msgspec
 from mosn_xds.data.observe.getters import FormatEnvironment, Getter, Value
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.data.observe.operators import compile_operator
-from mosn_xds.spec.access_log import JsonConstant, JsonFormat, JsonList, JsonNode, JsonObject, JsonText
+from mosn_xds.spec.access_log import JsonConstant, JsonFormat, JsonNode, JsonObject, JsonText
 from mosn_xds.spec.common import Format, FormatOperator, FormatText
 
-_encode_json = msgspec.json.Encoder(order="sorted").encode
-_PLAIN_STRING = re.compile(rb"[ !#-\[\]-~]*")
+_encode_json = msgspec.json.Encoder().encode
+_EXACT_INTEGERS = 1e17
+"""Below it a whole number is printed without an exponent or a fraction."""
+_STRUCTURED = frozenset({"DYNAMIC_METADATA"})
+"""Operators whose values may be objects, lists and floats."""
 
 
 class Formatter:
@@ -68,144 +70,104 @@ def _getter(operator: FormatOperator, environment: FormatEnvironment) -> Getter:
 
 
 def _as_text(value: Value) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return _encode_json(_plain_value(value))
-
-
-def _plain_value(value: Value) -> object:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, dict):
-        return {key: _plain_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain_value(item) for item in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e17:
-        return int(value)
-    return value
+    return value if isinstance(value, bytes) else _encode_json(_json_value(value))
 
 
 def json_string(text: bytes) -> bytes:
-    """The bytes as a JSON string."""
-    if _PLAIN_STRING.fullmatch(text):
-        return b'"%b"' % text
+    """The bytes as a JSON string; bytes above 127 that are not UTF-8 become escapes, all of them."""
     try:
         return _encode_json(text.decode())
     except UnicodeDecodeError:
-        return b"".join(b"\\u%04x" % byte if byte > 127 else _encode_json(chr(byte))[1:-1] for byte in text).join(
-            (b'"', b'"')
-        )
+        escaped = b"".join(b"\\u%04x" % byte if byte > 127 else _encode_json(chr(byte))[1:-1] for byte in text)
+        return b'"%b"' % escaped
 
 
-_Part = bytes | Callable[[StreamInfo], bytes]
-_Node = Callable[[StreamInfo], bytes | None]
+_Leaf = Callable[[StreamInfo], object]
 
 
 class JsonFormatter:
     """A JSON object compiled from its format; `render` gives it on one line without the newline."""
 
-    __slots__ = ("_parts", "_root")
+    __slots__ = ("_omit_empty", "_root")
 
     def __init__(self, format: JsonFormat, environment: FormatEnvironment) -> None:
-        self._root: _Node | None = None
-        self._parts: list[_Part] = []
-        if format.omit_empty_values:
-            self._root = _omitting_node(format.root, environment)
-        else:
-            _add_parts(format.root, environment, self._parts)
-            self._parts = _joined(self._parts)
+        self._omit_empty = format.omit_empty_values
+        self._root = _compile_object(format.root, environment, omit_empty=self._omit_empty)
 
     def __repr__(self) -> str:
-        return f"<JsonFormatter {len(self._parts)} parts>"
+        return f"<JsonFormatter{' omitting empty values' if self._omit_empty else ''}>"
 
     def render(self, info: StreamInfo) -> bytes:
         """The object for this stream."""
-        if self._root is not None:
-            return self._root(info) or b"{}"
-        return b"".join([part if type(part) is bytes else part(info) for part in self._parts])  # type: ignore[operator]
+        return _encode_json(self._root(info) or {})
 
 
-def _value_of(node: JsonText, environment: FormatEnvironment, *, omit_empty: bool = False) -> bytes | _Node:
-    """How to render a leaf: constant text, or a function whose None means "missing"."""
-    if len(node.format) == 1 and isinstance(operator := node.format[0], FormatOperator):
-        get = _getter(operator, environment)
+def _json_value(value: object) -> object:
+    """What the encoder turns into `value`'s JSON."""
+    kind = type(value)
+    if kind is int or kind is str or value is None:
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return msgspec.Raw(json_string(value))
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_INTEGERS:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _json_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    return value
 
-        def typed(info: StreamInfo) -> bytes | None:
+
+def _compile_object(node: JsonObject, environment: FormatEnvironment, *, omit_empty: bool) -> _Leaf:
+    fields = tuple(
+        (key, _compile_node(item, environment, omit_empty=omit_empty))
+        for key, item in sorted(node.fields, key=lambda field: field[0].encode())
+    )
+
+    def build(info: StreamInfo) -> object:
+        members: dict[str, object] = {}
+        for key, get in fields:
             value = get(info)
             if type(value) is bytes:
-                return json_string(value)
-            if value is None:
-                return None
-            return b"%d" % value if type(value) is int else _encode_json(_plain_value(value))
+                try:
+                    members[key] = value.decode()
+                except UnicodeDecodeError:
+                    members[key] = msgspec.Raw(json_string(value))
+            elif value is not None or not omit_empty:
+                members[key] = value
+        return members if members or not omit_empty else None
 
-        return typed
-    formatter = Formatter(node.format, environment, omit_empty=omit_empty)
-    if formatter.constant is not None:
-        return json_string(formatter.constant)
-    return lambda info: json_string(formatter.render(info))
-
-
-def _constant(node: JsonConstant) -> bytes:
-    value = node.value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e17:
-        return b"%d" % value
-    return repr(value).encode() if isinstance(value, float) else _encode_json(value)
+    return build
 
 
-def _sorted_fields(node: JsonObject) -> list[tuple[bytes, JsonNode]]:
-    return [(_encode_json(key), value) for key, value in sorted(node.fields, key=lambda field: field[0].encode())]
-
-
-def _add_parts(node: JsonNode, environment: FormatEnvironment, parts: list[_Part]) -> None:
+def _compile_node(node: JsonNode, environment: FormatEnvironment, *, omit_empty: bool) -> _Leaf:
+    if isinstance(node, JsonObject):
+        return _compile_object(node, environment, omit_empty=omit_empty)
     if isinstance(node, JsonConstant):
-        parts.append(_constant(node))
-    elif isinstance(node, JsonText):
-        value = _value_of(node, environment)
-        parts.append(value if isinstance(value, bytes) else _or_null(value))
-    elif isinstance(node, JsonList):
-        parts.append(b"[")
-        for position, item in enumerate(node.items):
-            if position:
-                parts.append(b",")
-            _add_parts(item, environment, parts)
-        parts.append(b"]")
-    else:
-        parts.append(b"{")
-        for position, (key, item) in enumerate(_sorted_fields(node)):
-            parts.append(b"%b%b:" % (b"," if position else b"", key))
-            _add_parts(item, environment, parts)
-        parts.append(b"}")
-
-
-def _or_null(render: _Node) -> Callable[[StreamInfo], bytes]:
-    return lambda info: render(info) or b"null"
-
-
-def _joined(parts: list[_Part]) -> list[_Part]:
-    joined: list[_Part] = []
-    for part in parts:
-        if isinstance(part, bytes) and joined and isinstance(last := joined[-1], bytes):
-            joined[-1] = last + part
-        else:
-            joined.append(part)
-    return joined
-
-
-def _omitting_node(node: JsonNode, environment: FormatEnvironment) -> _Node:
-    """`omit_empty_values`: missing values, nulls and objects without members are left out wherever they are."""
-    if isinstance(node, JsonConstant):
-        constant = None if node.value is None else _constant(node)
+        constant = _json_value(node.value)
         return lambda info: constant
     if isinstance(node, JsonText):
-        value = _value_of(node, environment, omit_empty=True)
-        return value if not isinstance(value, bytes) else lambda info: value
-    if isinstance(node, JsonList):
-        items = [_omitting_node(item, environment) for item in node.items]
-        return lambda info: b"[%b]" % b",".join([text for item in items if (text := item(info)) is not None])
-    fields = [(key, _omitting_node(item, environment)) for key, item in _sorted_fields(node)]
+        return _compile_text(node, environment, omit_empty=omit_empty)
+    items = [_compile_node(item, environment, omit_empty=omit_empty) for item in node.items]
 
-    def render(info: StreamInfo) -> bytes | None:
-        members = [b"%b:%b" % (key, text) for key, item in fields if (text := item(info)) is not None]
-        return b"{%b}" % b",".join(members) if members else None
+    def build(info: StreamInfo) -> object:
+        values = [_json_value(item(info)) for item in items]
+        return [value for value in values if value is not None] if omit_empty else values
 
-    return render
+    return build
+
+
+def _compile_text(node: JsonText, environment: FormatEnvironment, *, omit_empty: bool) -> _Leaf:
+    if len(node.format) == 1 and isinstance(operator := node.format[0], FormatOperator):
+        if operator.name in _STRUCTURED:
+            get = _getter(operator, environment)
+            return lambda info: _json_value(get(info))
+        return _getter(operator, environment)
+    formatter = Formatter(node.format, environment, omit_empty=omit_empty)
+    if formatter.constant is not None:
+        constant = formatter.constant
+        return lambda info: constant
+    return formatter.render

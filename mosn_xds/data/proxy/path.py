@@ -16,6 +16,7 @@ from mosn_xds.spec.listener import EscapedSlashes, HttpConnectionManager
 
 _NORMAL = b"!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
 """What a canonical path consists of, escapes aside."""
+_NORMAL_WITH_QUERY = _NORMAL + b"?"
 _TOKEN = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
 _DOT_PARAMETERS = re.compile(rb"/(\.\.?);[^/]*")
 _LONE_PERCENT = b"\xff"
@@ -107,7 +108,7 @@ class PathPolicy:
     def apply(self, head: RequestHead) -> Reply | None:
         """Make `head.path` canonical. Returns the answer for a request that goes no further: 400, or 307 to the new path."""
         path = head.path
-        if _is_normal(path) and not (self._merge and b"//" in path):
+        if not path.translate(None, _NORMAL_WITH_QUERY) and b"/." not in path and not (self._merge and b"//" in path):
             return None
         if b"#" in path:
             return _REJECTED
