@@ -197,10 +197,12 @@ class Http1ClientCodec:
             cause = error.__context__
             if isinstance(cause, Refused):
                 self._fail(cause.details)
-            elif isinstance(cause, IndexError) and self._complete:
+            elif not isinstance(cause, IndexError):
+                raise
+            elif self._complete:
                 self._close = True  # bytes behind the response
             else:
-                raise
+                self._fail(rules.CODEC_ERROR)  # behind a 204 to CONNECT, say
         except httptools.HttpParserError:
             if self._complete:
                 self._close = True
@@ -265,6 +267,8 @@ class Http1ClientCodec:
             self._fields.append((lower, value.rstrip()))
         elif not self._in_body:
             self._on_special_header(lower, value.rstrip())
+        else:
+            self._close = True  # in trailers; llhttp would heed Connection even there
 
     def _on_named_header(self, name: bytes, value: bytes) -> None:
         if self._names is not None and not self._in_body:

@@ -26,10 +26,12 @@ import httptools
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import BadRequest, ConnectionClosed, Data, Event, RequestStarted, StreamReset, Trailers
-from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
+from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.http1 import rules, wire
 from mosn_xds.data.codec.http1.options import HeaderKeyFormat, Http1Options, UnderscoreAction
-from mosn_xds.data.codec.http1.phase import Framing, Reading
+from mosn_xds.data.codec.http1.phase import Reading
+from mosn_xds.data.codec.http1.request_head import HopFields, particular_head
+from mosn_xds.data.codec.http1.response_writer import ResponseWriter
 from mosn_xds.data.codec.http1.rules import Refused
 
 _HTTP10 = Version.HTTP10
@@ -37,19 +39,16 @@ _HTTP11 = Version.HTTP11
 _NAMES = rules.CANONICAL_NAMES
 _METHODS = rules.METHODS
 _GET = _METHODS[b"GET"]
-_CONTENT_LENGTH = b"content-length"
 _SLASH = 0x2F
-CRLF = wire.CRLF
-COLON = wire.COLON
 
 _MESSAGES, _AWAITING, _RAW, _OVER = Reading.MESSAGES, Reading.AWAITING, Reading.RAW, Reading.OVER
-_NONE, _PLAIN, _CHUNKED = Framing.NONE, Framing.PLAIN, Framing.CHUNKED
 
+_STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)
 _SLICE_BYTES = 16 * 1024
 _BODY_SLICE_BYTES = 64 * 1024
 
 
-class Http1ServerCodec:
+class Http1ServerCodec(ResponseWriter):
     """One client connection.
 
     Measured with httptools 0.9 on CPython 3.11: `receive` of a GET with 7 fields costs 2.4 us, of which llhttp and its
@@ -57,52 +56,36 @@ class Http1ServerCodec:
     """
 
     __slots__ = (
-        "_answered",
         "_backlog",
         "_callbacks",
-        "_case",
         "_chunked",
-        "_closing",
-        "_connect",
-        "_connection",
         "_current",
         "_dropped",
         "_dropped_bytes",
         "_events",
         "_fields",
-        "_framing",
-        "_head_only",
         "_held",
+        "_hop",
         "_host",
-        "_http10",
         "_in_body",
         "_last",
-        "_lines",
         "_max_fields",
-        "_minor",
         "_names",
-        "_options",
         "_parser",
         "_parsing",
         "_reading",
         "_reading_replay",
         "_replay",
-        "_special",
         "_stalled",
-        "_te",
-        "_upgrade",
         "_url",
         "_valid_host",
-        "keep_alive",
-    )  # fmt: skip
+    )
 
     def __init__(self, options: Http1Options) -> None:
-        self._options = options
+        super().__init__(options)
         self._max_fields = options.max_headers_count
-        key_format = options.header_key_format
-        self._case = None if key_format is None else wire.NameCase(key_format)
-        self._lines = wire.framing_lines(key_format)
-        self._names: dict[bytes, bytes] | None = {} if key_format is HeaderKeyFormat.PRESERVE else None
+        preserve = options.header_key_format is HeaderKeyFormat.PRESERVE
+        self._names: dict[bytes, bytes] | None = {} if preserve else None
         # What llhttp is in.
         self._reading = _MESSAGES
         self._parsing = 1
@@ -120,22 +103,11 @@ class Http1ServerCodec:
         self._fields: Fields = []
         self._host: bytes | None = None
         self._valid_host: bytes | None = None
-        self._special = False
-        self._connection: bytes | None = None
-        self._te: bytes | None = None
-        self._upgrade: bytes | None = None
+        self._hop: HopFields | None = None
         self._dropped = 0
         self._dropped_bytes = 0
         # The exchange that is being answered.
         self._current = 1
-        self._answered = False
-        self._closing = False
-        self._connect = False
-        self._head_only = False
-        self._http10 = False
-        self._minor = 1
-        self._framing = _NONE
-        self.keep_alive = True
         plain = options.underscores is UnderscoreAction.ALLOW and self._names is None
         self._callbacks: SimpleNamespace | None = SimpleNamespace(
             on_url=self._on_url,
@@ -162,7 +134,7 @@ class Http1ServerCodec:
         else:
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserError as stopped:
+            except _STOPS as stopped:
                 self._on_stop(stopped, data)
         if self._parsing == current and self._reading is _MESSAGES:
             self._bound(len(data), events)
@@ -182,6 +154,7 @@ class Http1ServerCodec:
             return []
         self._current = current = self._current + 1
         self._answered = False
+        self._request_open = self._parsing == current
         events: list[Event] = []
         held = self._held
         if held:
@@ -243,7 +216,7 @@ class Http1ServerCodec:
     def _receive_aside(self, data: bytes) -> list[Event]:
         if self._reading is _RAW:
             return [Data(self._current, bytes(data), False)]
-        if self._reading is not _OVER:
+        if self._reading is not _OVER and not self._closing:
             self._backlog += data
         return []
 
@@ -261,10 +234,10 @@ class Http1ServerCodec:
     def _feed(self, data: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as stopped:
+        except _STOPS as stopped:
             self._on_stop(stopped, data)
 
-    def _on_stop(self, stopped: httptools.HttpParserError, data: bytes | memoryview) -> None:
+    def _on_stop(self, stopped: Exception, data: bytes | memoryview) -> None:
         if isinstance(stopped, httptools.HttpParserUpgrade):
             self._left_http(data[stopped.args[0] :])
         elif isinstance(stopped, httptools.HttpParserCallbackError):
@@ -272,6 +245,8 @@ class Http1ServerCodec:
             if not isinstance(refused, Refused):
                 raise stopped
             self._refuse(refused.details, refused.status)
+        elif self._in_body:
+            self._refuse(rules.CODEC_ERROR, rules.BAD_REQUEST)
         elif self._reading is _MESSAGES:  # else: bytes behind the last request, which nobody reads
             self._refuse(*rules.refusal_of(str(stopped)))
 
@@ -329,6 +304,8 @@ class Http1ServerCodec:
             self._fields.append((lower, value.rstrip()))
         elif not self._in_body:
             self._on_special_header(lower, value.rstrip())
+        elif lower in _HOP and not self._reading_replay:
+            raise Refused(rules.CODEC_ERROR)  # in trailers; llhttp would heed Connection even there
 
     def _on_particular_header(self, name: bytes, value: bytes) -> None:
         """`_on_header` with the rarer options."""
@@ -345,7 +322,7 @@ class Http1ServerCodec:
         self._on_header(name, value)
 
     def _on_special_header(self, name: bytes, value: bytes) -> None:
-        """A field that is about the connection or the framing. In trailers such fields are dropped before they get here."""
+        """A field that is about the host, the connection or the framing."""
         if name == b"host":
             # Repeated ones are joined, as in Envoy. That matches no virtual host but the catch-all.
             self._host = value if self._host is None else self._host + b"," + value
@@ -354,17 +331,13 @@ class Http1ServerCodec:
             if rules.accepts_trailers(value):
                 self._fields.append((name, b"trailers"))
                 return
-        elif name in (b"connection", b"upgrade"):
-            self._special = True
-            self._fields.append((name, value))
-            if name == b"connection":
-                self._connection = value if self._connection is None else self._connection + b"," + value
-            else:
-                self._upgrade = value if self._upgrade is None else self._upgrade + b"," + value
-            return
-        elif name == b"transfer-encoding":
-            self._special = True
-            self._te = value if self._te is None else self._te + b"," + value
+        elif name in _HOP:
+            if self._hop is None:
+                self._hop = HopFields()
+            self._hop.note(name, value)
+            if name != b"transfer-encoding":
+                self._fields.append((name, value))
+                return
         self._dropped += 1
         self._dropped_bytes += len(name) + len(value)
 
@@ -390,7 +363,7 @@ class Http1ServerCodec:
             if host is not None and not rules.valid_authority(host):
                 raise Refused(rules.INVALID_AUTHORITY)
             self._valid_host = host
-        if self._special or url[0] != _SLASH or not parser.should_keep_alive() or method == b"CONNECT":
+        if self._hop is not None or url[0] != _SLASH or not parser.should_keep_alive() or method == b"CONNECT":
             head = self._particular_head(method, url, host, fields)
         else:
             # Without a Connection field llhttp keeps nothing alive but HTTP/1.1; asking for the version costs 0.2 us.
@@ -409,83 +382,13 @@ class Http1ServerCodec:
         self._in_body = True
 
     def _particular_head(self, method: bytes, url: bytes, host: bytes | None, fields: Fields) -> RequestHead:
-        """A head with something about it: not 1.1, not origin-form, Connection, Upgrade, Transfer-Encoding."""
-        connection, self._connection = self._connection, None
-        te, self._te = self._te, None
-        upgrade, self._upgrade = self._upgrade, None
-        self._special = False
-        self._chunked = te is not None
-        version = self._version()
-        http10 = version is _HTTP10
-        if te is not None:
-            if te.lower() != b"chunked" or method == b"CONNECT":
-                raise Refused(rules.INVALID_TRANSFER_ENCODING, rules.NOT_IMPLEMENTED)
-            if http10:
-                raise Refused(rules.TRANSFER_ENCODING_NOT_ALLOWED)
-            if self._options.allow_chunked_length:
-                fields = rules.without(fields, _ONLY_CONTENT_LENGTH)
-        if host is None and http10 and self._options.default_host_for_http_10:
-            host = self._options.default_host_for_http_10
-        scheme = b""
-        if method == b"CONNECT":
-            host, url = self._connect_target(url, fields)
-            fields = rules.without(fields, _ONLY_CONTENT_LENGTH)
-        elif url[0] != _SLASH:
-            scheme, host, url = self._other_target(method, url, host)
-        token = None
-        if connection is not None or upgrade is not None:
-            if self._parser.should_upgrade() and method != b"CONNECT":
-                token = (upgrade or b"").lower()
-            fields, host, token = self._hop_fields(connection, token, te, fields, host)
-        keep_alive = self._parser.should_keep_alive()
-        if token is not None or method == b"CONNECT":
+        hop, self._hop = self._hop, None
+        head, self._replay = particular_head(self._parser, self._options, method, url, host, fields, hop)
+        self._chunked = hop is not None and hop.transfer_encoding is not None
+        self._last = not head.keep_alive
+        if head.upgrade is not None or method == b"CONNECT":
             self._reading = _AWAITING
-            keep_alive = True
-        self._last = not keep_alive
-        return RequestHead(method, scheme, host, url, version, fields, token, keep_alive)
-
-    def _version(self) -> Version:
-        version = self._parser.get_http_version()
-        if version == "1.1":
-            return _HTTP11
-        if version != "1.0" or not self._options.accept_http_10:
-            raise Refused(rules.LOW_VERSION, rules.UPGRADE_REQUIRED)
-        return _HTTP10
-
-    def _connect_target(self, url: bytes, fields: Fields) -> tuple[bytes, bytes]:
-        rules.check_authority_form(url)
-        for name, value in fields:
-            if name == _CONTENT_LENGTH and value.strip(b"0"):
-                raise Refused(rules.BODY_DISALLOWED)
-        return url, b""
-
-    def _other_target(self, method: bytes, url: bytes, host: bytes | None) -> tuple[bytes, bytes | None, bytes]:
-        if url == b"*":
-            if method != b"OPTIONS":
-                raise Refused(rules.INVALID_URL)
-            return b"", host, url
-        if not self._options.allow_absolute_url:
-            return b"", host, url
-        return rules.split_absolute_form(url)
-
-    def _hop_fields(
-        self, connection: bytes | None, token: bytes | None, te: bytes | None, fields: Fields, host: bytes | None
-    ) -> tuple[Fields, bytes | None, bytes | None]:
-        """Take out what is for this hop only; returns the fields, the host and the token of the upgrade that is left."""
-        names = rules.nominated_fields(connection) if connection is not None else frozenset()
-        if b"host" in names:
-            host = None
-        if token == b"h2c":
-            token = None
-            names |= _H2C_FIELDS
-            length = next((value for name, value in fields if name == _CONTENT_LENGTH), b"")
-            if te is not None:
-                self._replay = b"transfer-encoding: chunked\r\n"
-            elif length.strip(b"0"):
-                self._replay = b"content-length: %b\r\n" % length
-        if token is None:
-            names |= _CONNECTION_FIELDS
-        return rules.without(fields, names), host, token
+        return head
 
     def _measure(self, method: bytes, url: bytes, host: bytes | None, fields: Fields) -> None:
         """The exact size of a head that took more than one read, or was in a large one."""
@@ -520,6 +423,8 @@ class Http1ServerCodec:
             events[-1].end_stream = True  # type: ignore[union-attr]
         self._in_body = False
         self._stalled = 0
+        if parsing == self._current:
+            self._request_open = False
         self._parsing = parsing + 1
         if self._last:
             self._reading = _OVER
@@ -540,112 +445,6 @@ class Http1ServerCodec:
             # Not the head: whether a body is announced as chunked must not depend on how the bytes were cut.
             events.append(Data(self._parsing, b"", True))
 
-    # Sending.
-
-    def _begin(self, head: RequestHead | None) -> None:
-        """The exchange that is to be answered next; None for a request that has no usable head."""
-        self._closing = head is None or not head.keep_alive
-        if head is None:
-            self._head_only = self._connect = False
-            return
-        method = head.method
-        self._head_only = method == b"HEAD"
-        self._connect = method == b"CONNECT"
-        if head.version is not _HTTP11 or self._http10:
-            self._http10 = head.version is _HTTP10
-            self._minor = 0 if self._http10 else 1
-
-    def close_after(self) -> None:
-        """Make the current response the connection's last: it will say ``connection: close``."""
-        self._closing = True
-
-    def send_informational(self, stream_id: int, head: ResponseHead) -> bytes:
-        """A 1xx response. A client of HTTP/1.0 would not understand it and gets none."""
-        if self._http10:
-            return b""
-        return b"%b%b\r\n" % (wire.status_line(head.status, 1), self._field_lines(head))
-
-    def send_head(self, stream_id: int, head: ResponseHead, end_stream: bool) -> bytes:
-        """The head of the response, with the framing that Envoy would choose."""
-        status = head.status
-        fields = head.fields
-        sized = False
-        for name, _ in fields:
-            if name == _CONTENT_LENGTH:
-                sized = True
-                break
-        added = b""
-        raw = status == 101 or (self._connect and 200 <= status < 300)
-        framing = _PLAIN
-        if raw:
-            self._closing = False
-        elif status < 200 or status in (204, 304):
-            framing = _NONE
-        elif end_stream:
-            framing = _NONE
-            if not sized:
-                if not self._head_only:
-                    added = self._lines.empty
-                elif not self._http10:
-                    added = self._lines.chunked
-        elif sized:
-            pass
-        elif self._http10:
-            self._closing = True
-        else:
-            framing = _CHUNKED
-            added = self._lines.chunked
-        if self._head_only:
-            framing = _NONE
-        self._framing = framing
-        self._answered = end_stream
-        if raw:
-            self.keep_alive = False
-        elif self._closing or self._parsing == self._current:
-            # A request that is still coming would have to be read to its end: Envoy closes, and so do we.
-            self._closing = True
-            self.keep_alive = False
-            added += self._lines.close
-            if self._reading is _AWAITING:
-                self.refuse_upgrade()
-        else:
-            self.keep_alive = True
-            if self._http10:
-                added += self._lines.keep_alive
-        line = wire.STATUS_LINES.get(status) if self._minor else None
-        if line is None:
-            line = wire.status_line(status, self._minor)
-        if self._case is None and head.names is None:
-            # As `wire.field_lines`; written out, which saves 0.1 us.
-            return b"".join((line, CRLF.join(map(COLON.join, fields)), CRLF if fields else b"", added, CRLF))
-        return b"".join((line, self._field_lines(head), added, CRLF))
-
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> bytes | tuple[bytes, ...]:
-        """A part of the body."""
-        if end_stream:
-            self._answered = True
-        framing = self._framing
-        if framing is _PLAIN:
-            return data
-        if framing is _CHUNKED:
-            return wire.chunk(data, end_stream)
-        return b""
-
-    def send_trailers(self, stream_id: int, fields: Fields) -> bytes:
-        """The end of the response, with trailers if they are enabled and its framing has room for them."""
-        self._answered = True
-        if self._framing is not _CHUNKED:
-            return b""
-        return wire.trailer_section(fields) if self._options.enable_trailers else wire.LAST_CHUNK
-
-    def _field_lines(self, head: ResponseHead) -> bytes:
-        case = self._case
-        if case is None and head.names is None:
-            return wire.field_lines(head.fields)
-        if case is None:
-            case = self._case = wire.NameCase(None)
-        return case.lines(head.fields, head.names)
-
     def __repr__(self) -> str:
         state = f"{len(self._held)} events held" if self._held else self._reading.value
         return f"<Http1ServerCodec exchange {self._current}, {state}>"
@@ -655,9 +454,7 @@ def _stream_of(event: Event) -> int:
     return event.stream_id  # type: ignore[union-attr]  # no events without a stream are ever held
 
 
+_HOP = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
 _SPECIAL = frozenset((
     b"connection", b"host", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade",
 ))  # fmt: skip
-_CONNECTION_FIELDS = frozenset((b"connection", b"upgrade"))
-_H2C_FIELDS = frozenset((b"upgrade", b"http2-settings"))
-_ONLY_CONTENT_LENGTH = frozenset((_CONTENT_LENGTH,))
