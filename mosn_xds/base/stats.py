@@ -5,13 +5,14 @@ listener, an HTTP connection manager): ``group.upstream_rq_total += 1`` is all t
 (``cluster.NAME.``) joined with the slot's name is Envoy's stat name. Names that cannot be known beforehand
 (``upstream_rq_503``) live in the group's `extra` counters. Histograms are fixed buckets, which add up over workers.
 
-A `StatRegistry` holds the groups of one process. A worker calls `take_changes` every second and sends the result to the
+A `StatRegistry` holds the groups of one process. A worker asks for `changes` every second and sends them to the
 agent, which keeps the totals (see `mosn_xds.process`): counters travel as differences, gauges as values.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -75,16 +76,54 @@ class HistogramChange(msgspec.Struct, array_like=True, gc=False):
     total: float
 
 
+class StatKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The stats that every group of one class has; `name` stands for the class between processes."""
+
+    name: str
+    counters: tuple[str, ...]
+    gauges: tuple[str, ...]
+    histograms: tuple[str, ...]
+
+
 class StatChange(msgspec.Struct, array_like=True, gc=False):
-    """What happened to one group since the last report: counter differences, gauge values, histogram differences."""
+    """What happened to one group since the last report: counter differences, gauge values, histogram differences.
+
+    The first report of a group names its `kind`: what that kind has and the report leaves out is zero.
+    """
 
     prefix: str
     counters: dict[str, int]
     gauges: dict[str, int]
     histograms: dict[str, HistogramChange]
+    kind: str = ""
 
 
 G = TypeVar("G", bound=StatGroup)
+
+
+class _Reader:
+    """Reads all numbers of a kind's groups as one tuple, in C: 2.5 us for a cluster's 76."""
+
+    __slots__ = ("kind", "read", "zeros")
+
+    def __init__(self, group: type[StatGroup]) -> None:
+        name = f"{group.__module__}.{group.__qualname__}"
+        self.kind = StatKind(name, group.COUNTERS, group.GAUGES, group.HISTOGRAMS)
+        fields = [*group.COUNTERS, *group.GAUGES, *(f"{name}.count" for name in group.HISTOGRAMS)]
+        # With a single field attrgetter would answer no tuple; `prefix` never changes.
+        self.read: Callable[[StatGroup], tuple[Any, ...]] = attrgetter(*fields, "prefix", "prefix")
+        self.zeros = (0,) * len(fields)
+
+
+class _Sent:
+    """What has been reported of a group."""
+
+    __slots__ = ("extra", "histograms", "values")
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.values = values
+        self.extra: dict[str, int] = {}
+        self.histograms: dict[str, HistogramChange] = {}
 
 
 class StatRegistry:
@@ -92,7 +131,9 @@ class StatRegistry:
 
     def __init__(self) -> None:
         self._groups: dict[str, StatGroup] = {}
-        self._sent: dict[str, StatChange] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._readers: dict[type[StatGroup], _Reader] = {}
+        self._new_kinds: list[StatKind] = []
 
     def group(self, kind: type[G], prefix: str) -> G:
         found = self._groups.get(prefix)
@@ -105,44 +146,60 @@ class StatRegistry:
     def __iter__(self) -> Iterator[StatGroup]:
         return iter(self._groups.values())
 
+    def changes(self) -> Iterator[StatChange | None]:
+        """What happened to each group since it was last asked about, None for nothing. It may be read in portions."""
+        for group in list(self._groups.values()):
+            yield self._change(group)
+
     def take_changes(self) -> list[StatChange]:
-        """Every group that changed since the last call. The first report of a group names all of its stats, zeros too."""
-        changes = []
-        for prefix, group in self._groups.items():
-            last = self._sent.get(prefix)
-            now = _snapshot(group)
-            if last is None:
-                changes.append(now)
-            else:
-                change = _difference(last, now)
-                if change is None:
-                    continue
-                changes.append(change)
-            self._sent[prefix] = now
-        return changes
+        """All of `changes` that are any."""
+        return [change for change in self.changes() if change is not None]
+
+    def take_kinds(self) -> list[StatKind]:
+        """The kinds that `changes` has named for the first time since the last call."""
+        kinds, self._new_kinds = self._new_kinds, []
+        return kinds
+
+    def _change(self, group: StatGroup) -> StatChange | None:
+        group.settle()
+        reader = self._readers.get(type(group))
+        if reader is None:
+            reader = self._readers[type(group)] = _Reader(type(group))
+            self._new_kinds.append(reader.kind)
+        values = reader.read(group)
+        sent = self._sent.get(group.prefix)
+        kind = ""
+        if sent is None:
+            kind = reader.kind.name
+            sent = self._sent[group.prefix] = _Sent(reader.zeros)
+            if values[: len(reader.zeros)] == reader.zeros and not group.extra:
+                sent.values = values
+                return StatChange(group.prefix, {}, {}, {}, kind)
+        elif values == sent.values and group.extra == sent.extra:
+            return None
+        change = _difference(group, sent, values, reader.kind)
+        change.kind = kind
+        sent.values = values
+        if group.extra != sent.extra:
+            sent.extra = dict(group.extra)
+        return change
 
 
-def _snapshot(group: StatGroup) -> StatChange:
-    group.settle()
-    counters = {name: getattr(group, name) for name in group.COUNTERS}
-    counters.update(group.extra)
-    gauges = {name: getattr(group, name) for name in group.GAUGES}
+def _difference(group: StatGroup, sent: _Sent, values: tuple[Any, ...], kind: StatKind) -> StatChange:
+    before, after = iter(sent.values), iter(values)
+    counters = {name: new - old for name, old, new in zip(kind.counters, before, after, strict=False) if new != old}
+    counters.update({name: new - old for name, new in group.extra.items() if new != (old := sent.extra.get(name, 0))})
+    gauges = {name: new for name, old, new in zip(kind.gauges, before, after, strict=False) if new != old}
     histograms = {}
-    for name in group.HISTOGRAMS:
-        cell: Histogram = getattr(group, name)
-        histograms[name] = HistogramChange(list(cell.buckets), cell.count, cell.total)
+    for name, old, new in zip(kind.histograms, before, after, strict=False):
+        if new != old:
+            cell: Histogram = getattr(group, name)
+            last = sent.histograms.get(name)
+            now = sent.histograms[name] = HistogramChange(list(cell.buckets), cell.count, cell.total)
+            histograms[name] = now if last is None else _histogram_difference(last, now)
     return StatChange(group.prefix, counters, gauges, histograms)
 
 
-def _difference(last: StatChange, now: StatChange) -> StatChange | None:
-    counters = {n: v - last.counters.get(n, 0) for n, v in now.counters.items() if v != last.counters.get(n)}
-    gauges = {n: v for n, v in now.gauges.items() if v != last.gauges.get(n)}
-    histograms = {}
-    for name, cell in now.histograms.items():
-        before = last.histograms[name]
-        if cell.count != before.count:
-            buckets = [a - b for a, b in zip(cell.buckets, before.buckets, strict=True)]
-            histograms[name] = HistogramChange(buckets, cell.count - before.count, cell.total - before.total)
-    if not (counters or gauges or histograms):
-        return None
-    return StatChange(now.prefix, counters, gauges, histograms)
+def _histogram_difference(last: HistogramChange, now: HistogramChange) -> HistogramChange:
+    buckets = [new - old for old, new in zip(last.buckets, now.buckets, strict=True)]
+    return HistogramChange(buckets, now.count - last.count, now.total - last.total)

@@ -387,8 +387,8 @@ class Supervisor:
     def on_message(self, number: int, message: feed.FromWorker) -> None:
         slot = self.slots[number]
         match message:
-            case feed.StatReport(changes):
-                self.totals.apply(number, changes)
+            case feed.StatReport(changes, kinds):
+                self.totals.apply(number, changes, kinds)
             case feed.HostReport(hosts):
                 self.hosts.apply(number, hosts)
             case feed.Draining(listeners):

@@ -12,7 +12,7 @@ gauge when it was set or anything was counted beside it, for in Envoy a gauge th
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from mosn_xds.base.stats import HISTOGRAM_BOUNDS, HistogramChange, StatChange, StatRegistry
+from mosn_xds.base.stats import HISTOGRAM_BOUNDS, HistogramChange, StatChange, StatKind, StatRegistry
 
 AGENT = -1
 """The source that is the agent itself; workers are numbered from 0."""
@@ -35,18 +35,23 @@ class Distribution(NamedTuple):
 
 
 class _Group:
-    __slots__ = ("counters", "gauges", "histograms", "refused", "shares", "touched", "used")
+    """One group's totals. What its kind has and these do not hold is zero: most clusters of a mesh are idle."""
 
-    def __init__(self) -> None:
+    __slots__ = ("counters", "gauges", "histograms", "kind", "own", "shares", "touched", "used")
+
+    def __init__(self, kind: StatKind) -> None:
+        self.kind = kind
         self.counters: dict[str, int] = {}
         self.gauges: dict[str, int] = {}
         self.histograms: dict[str, HistogramChange] = {}
         self.shares: dict[int, dict[str, int]] = {}
         """Gauges by source."""
         self.used: set[str] = set()
-        """Gauges that were set to something, or by the agent."""
+        """Gauges that were something else than 0."""
         self.touched = False
-        self.refused: set[str] = set()
+        """Something was counted."""
+        self.own = False
+        """The agent's: it sets each of its gauges."""
 
 
 def _never(name: str) -> bool:
@@ -58,8 +63,11 @@ class StatTotals:
 
     def __init__(self, own: StatRegistry, is_excluded: Callable[[str], bool] = _never) -> None:
         self._own = own
+        self._excludes = is_excluded is not _never
         self._is_excluded = is_excluded
+        self._excluded: dict[str, bool] = {}
         self._groups: dict[str, _Group] = {}
+        self._kinds: dict[str, StatKind] = {}
         self._texts: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -67,50 +75,15 @@ class StatTotals:
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
-    def apply(self, source: int, changes: Iterable[StatChange]) -> None:
+    def apply(self, source: int, changes: Iterable[StatChange], kinds: Iterable[StatKind] = ()) -> None:
         """Add what worker `source` reported."""
+        for kind in kinds:
+            self._kinds.setdefault(kind.name, kind)
         for change in changes:
             group = self._groups.get(change.prefix)
             if group is None:
-                group = self._groups[change.prefix] = _Group()
-            self._apply(group, source, change)
-
-    def _apply(self, group: _Group, source: int, change: StatChange) -> None:
-        counters = group.counters
-        for name, amount in change.counters.items():
-            if name in counters:
-                counters[name] += amount
-            elif self._admits(group, change.prefix, name):
-                counters[name] = amount
-            group.touched |= amount > 0
-        if change.gauges:
-            shares = group.shares.setdefault(source, {})
-            for name, value in change.gauges.items():
-                if name not in group.gauges:
-                    if not self._admits(group, change.prefix, name):
-                        continue
-                    group.gauges[name] = 0
-                group.gauges[name] += value - shares.get(name, 0)
-                shares[name] = value
-                if value or source == AGENT:
-                    group.used.add(name)
-        for name, more in change.histograms.items():
-            cell = group.histograms.get(name)
-            if cell is None:
-                if not self._admits(group, change.prefix, name):
-                    continue
-                cell = group.histograms[name] = HistogramChange([0] * (len(HISTOGRAM_BOUNDS) + 1), 0, 0.0)
-            cell.buckets = [a + b for a, b in zip(cell.buckets, more.buckets, strict=True)]
-            cell.count += more.count
-            cell.total += more.total
-
-    def _admits(self, group: _Group, prefix: str, name: str) -> bool:
-        if name in group.refused:
-            return False
-        if self._is_excluded(prefix + name):
-            group.refused.add(name)
-            return False
-        return True
+                group = self._groups[change.prefix] = _Group(self._kinds[change.kind])
+            _add(group, source, change)
 
     def forget(self, source: int) -> None:
         """A worker is gone: take its share out of the gauges."""
@@ -120,8 +93,7 @@ class StatTotals:
 
     def set_text(self, name: str, value: str) -> None:
         """A text readout of the agent's."""
-        if not self._is_excluded(name):
-            self._texts[name] = value
+        self._texts[name] = value
 
     def reset_counters(self) -> None:
         """`/reset_counters`: workers report differences and need not be told."""
@@ -131,7 +103,8 @@ class StatTotals:
 
     def refresh(self) -> None:
         """Take in what the agent itself has counted until now."""
-        self.apply(AGENT, self._own.take_changes())
+        changes = self._own.take_changes()
+        self.apply(AGENT, changes, self._own.take_kinds())
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
@@ -139,25 +112,31 @@ class StatTotals:
         """All of them, in no order."""
         self.refresh()
         for prefix, group in self._groups.items():
-            for name, value in group.counters.items():
-                yield Figure(prefix + name, value, value > 0)
+            for name in _names(group.kind.counters, group.counters):
+                if not self._hides(prefix + name):
+                    value = group.counters.get(name, 0)
+                    yield Figure(prefix + name, value, value > 0)
 
     def gauges(self) -> Iterator[Figure]:
         """All of them, in no order."""
         self.refresh()
         for prefix, group in self._groups.items():
-            for name, value in group.gauges.items():
-                yield Figure(prefix + name, value, group.touched or name in group.used)
+            all_used = group.touched or group.own
+            for name in group.kind.gauges:
+                if not self._hides(prefix + name):
+                    yield Figure(prefix + name, group.gauges.get(name, 0), all_used or name in group.used)
 
     def histograms(self) -> Iterator[Distribution]:
         """All of them, in no order."""
         self.refresh()
         for prefix, group in self._groups.items():
-            for name, cell in group.histograms.items():
-                yield Distribution(prefix + name, cell, cell.count > 0)
+            for name in group.kind.histograms:
+                if not self._hides(prefix + name):
+                    cell = group.histograms.get(name)
+                    yield Distribution(prefix + name, cell or _no_values(), cell is not None)
 
     def text_readouts(self) -> Iterator[tuple[str, str]]:
-        return iter(self._texts.items())
+        return ((name, text) for name, text in self._texts.items() if not self._hides(name))
 
     def value(self, name: str) -> int | None:
         """A counter or gauge by its full name, None if there is none."""
@@ -168,8 +147,10 @@ class StatTotals:
             if group is not None:
                 rest = name[cut + 1 :]
                 found = group.counters.get(rest, group.gauges.get(rest))
+                if found is None and rest in (*group.kind.counters, *group.kind.gauges):
+                    found = 0
                 if found is not None:
-                    return found
+                    return None if self._hides(name) else found
         return None
 
     def sum_of(self, root: str, name: str) -> int:
@@ -179,3 +160,42 @@ class StatTotals:
             for prefix, group in self._groups.items()
             if prefix.startswith(root) and ".worker_" not in prefix
         )
+
+    def _hides(self, name: str) -> bool:
+        if not self._excludes:
+            return False
+        found = self._excluded.get(name)
+        if found is None:
+            found = self._excluded[name] = self._is_excluded(name)
+        return found
+
+
+def _add(group: _Group, source: int, change: StatChange) -> None:
+    counters = group.counters
+    for name, amount in change.counters.items():
+        counters[name] = counters.get(name, 0) + amount
+        group.touched = True
+    group.own |= source == AGENT
+    if change.gauges:
+        shares = group.shares.setdefault(source, {})
+        for name, value in change.gauges.items():
+            group.gauges[name] = group.gauges.get(name, 0) + value - shares.get(name, 0)
+            shares[name] = value
+            group.used.add(name)
+    for name, more in change.histograms.items():
+        cell = group.histograms.setdefault(name, _no_values())
+        cell.buckets = [a + b for a, b in zip(cell.buckets, more.buckets, strict=True)]
+        cell.count += more.count
+        cell.total += more.total
+        group.touched = True
+
+
+def _names(known: tuple[str, ...], counted: dict[str, int]) -> Iterator[str]:
+    """A kind's counters, then those that got their names at run time."""
+    yield from known
+    if not counted.keys() <= set(known):
+        yield from (name for name in counted if name not in known)
+
+
+def _no_values() -> HistogramChange:
+    return HistogramChange([0] * (len(HISTOGRAM_BOUNDS) + 1), 0, 0.0)

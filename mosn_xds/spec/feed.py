@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-from mosn_xds.base.stats import StatChange
+from mosn_xds.base.stats import StatChange, StatKind
 from mosn_xds.spec.snapshot import Item, Kind
 
 
@@ -151,7 +151,10 @@ class Refused(Message, frozen=True, tag="refused"):
 
 
 class StatReport(Message, frozen=True, tag="stats"):
+    """A portion of what has changed; `kinds` are those that the worker's reports have not named before."""
+
     changes: list[StatChange]
+    kinds: list[StatKind] = []
 
 
 class HostStat(msgspec.Struct, gc=False, array_like=True):

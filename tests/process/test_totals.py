@@ -26,7 +26,7 @@ class Worker:
         self.cluster = self.registry.group(ClusterStats, "cluster.a.b.")
 
     def report(self) -> None:
-        self.totals.apply(self.number, self.registry.take_changes())
+        self.totals.apply(self.number, self.registry.take_changes(), self.registry.take_kinds())
 
 
 def make() -> tuple[StatTotals, StatRegistry, Worker, Worker]:

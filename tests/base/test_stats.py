@@ -1,0 +1,89 @@
+"""What a registry reports of its groups."""
+
+from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
+
+
+class Stats(StatGroup):
+    __slots__ = ("active", "ms", "total")
+    COUNTERS = ("total",)
+    GAUGES = ("active",)
+    HISTOGRAMS = ("ms",)
+    total: int
+    active: int
+    ms: Histogram
+
+
+class Settling(StatGroup):
+    __slots__ = ("made", "total")
+    COUNTERS = ("total",)
+    total: int
+
+    def settle(self) -> None:
+        self.total = 7
+
+
+def test_first_report_names_the_kind_once_and_what_is_not_zero() -> None:
+    registry = StatRegistry()
+    registry.group(Stats, "a.").total += 2
+    registry.group(Stats, "b.")
+    a, b = registry.take_changes()
+    (kind,) = registry.take_kinds()
+    assert (a.prefix, a.counters, a.gauges, a.histograms, a.kind) == ("a.", {"total": 2}, {}, {}, kind.name)
+    assert (b.prefix, b.counters, b.kind) == ("b.", {}, kind.name)
+    assert (kind.counters, kind.gauges, kind.histograms) == (("total",), ("active",), ("ms",))
+    registry.group(Stats, "c.")
+    assert [change.kind for change in registry.take_changes()] == [kind.name]
+    assert registry.take_kinds() == []
+
+
+def test_later_reports_hold_differences_of_counters_and_values_of_gauges() -> None:
+    registry = StatRegistry()
+    group = registry.group(Stats, "a.")
+    registry.take_changes()
+    assert registry.take_changes() == []
+    group.total += 2
+    group.active = 5
+    group.count("503")
+    (change,) = registry.take_changes()
+    assert (change.counters, change.gauges, change.kind) == ({"total": 2, "503": 1}, {"active": 5}, "")
+    group.total += 1
+    group.active = 0
+    group.count("503", 2)
+    (change,) = registry.take_changes()
+    assert (change.counters, change.gauges) == ({"total": 1, "503": 2}, {"active": 0})
+
+
+def test_histograms_travel_as_differences() -> None:
+    registry = StatRegistry()
+    group = registry.group(Stats, "a.")
+    group.ms.record(3)
+    registry.take_changes()
+    group.ms.record(7)
+    group.ms.record(7)
+    (change,) = registry.take_changes()
+    assert (change.histograms["ms"].count, change.histograms["ms"].total, sum(change.histograms["ms"].buckets)) == (
+        2,
+        14,
+        2,
+    )
+    group.total += 1
+    (change,) = registry.take_changes()
+    assert change.histograms == {}
+
+
+def test_groups_that_count_otherwise_settle_before_they_report() -> None:
+    registry = StatRegistry()
+    registry.group(Settling, "a.")
+    (change,) = registry.take_changes()
+    assert change.counters == {"total": 7}
+
+
+def test_changes_may_be_read_in_portions_while_groups_are_added() -> None:
+    registry = StatRegistry()
+    for name in "abc":
+        registry.group(Stats, f"{name}.")
+    portions = registry.changes()
+    next(portions)
+    registry.group(Stats, "d.")
+    assert [change.prefix for change in portions if change is not None] == ["b.", "c."]
+    assert [change.prefix for change in registry.take_changes()] == ["d."]
