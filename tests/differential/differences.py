@@ -54,4 +54,10 @@ DIFFERENCES: dict[str, Difference] = {
         ours="502, UPE",
         reason="RFC 9112 4: a status code has three digits",
     ),
+    "unasked-switch": Difference(
+        what="an upstream's 101 to a request that did not ask for an upgrade",
+        envoy="forwarded as a response without a body; the connection goes back to the pool",
+        ours="502, UPE, and the upstream connection is closed",
+        reason="RFC 9110 15.2.2: what follows is another protocol; the next request on it would read that as its answer",
+    ),
 }

@@ -64,7 +64,7 @@ class Server:
     def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.name = name
         self.host = host
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._open: set[socket.socket] = set()
         self._stopping = threading.Event()
