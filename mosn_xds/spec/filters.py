@@ -74,7 +74,8 @@ class RbacNode(Spec, frozen=True):
     ``any`` · ``and`` / ``or`` / ``not`` (`children`) · ``header`` · ``path`` (`string`) · ``destination_ip``,
     ``direct_remote_ip``, ``remote_ip``, ``source_ip`` (`cidr`) · ``destination_port`` (`port`) · ``destination_port_range``
     (`port` .. `port_end`, end exclusive) · ``sni`` (`string`) · ``authenticated`` (`string` None: any authenticated peer) ·
-    ``metadata``, ``filter_state`` (`key_path` + `string`) · ``never`` (what cannot hold here, e.g. a matcher not known).
+    ``metadata``, ``filter_state`` (`key_path` + `string`), ``metadata_list`` (one element of a list there) · ``never`` (what
+    cannot hold here, e.g. a matcher not known).
     """
 
     kind: str

@@ -35,16 +35,12 @@ class Category(Enum):
     DOWNSTREAM_TRANSPORT = "envoy.transport_sockets.downstream"
     UPSTREAM_TRANSPORT = "envoy.transport_sockets.upstream"
     ACCESS_LOG = "envoy.access_loggers"
-    ACCESS_LOG_FILTER = "envoy.access_loggers.extension_filters"
     UPSTREAM_OPTIONS = "envoy.upstream_options"
     LOAD_BALANCER = "envoy.load_balancing_policies"
     RETRY_HOST = "envoy.retry_host_predicates"
-    RETRY_PRIORITY = "envoy.retry_priorities"
     REQUEST_ID = "envoy.request_id"
     HEADER_FORMATTER = "envoy.http.stateful_header_formatters"
     FORMATTER = "envoy.formatter"
-    PATH_MATCH = "envoy.path.match"
-    DNS_RESOLVER = "envoy.network.dns_resolver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +59,7 @@ _NETWORK = f"{_EXTENSIONS}.filters.network"
 _LISTENER = f"{_EXTENSIONS}.filters.listener"
 _SOCKETS = f"{_EXTENSIONS}.transport_sockets"
 _POLICIES = f"{_EXTENSIONS}.load_balancing_policies"
+_EXCHANGE = "envoy.tcp.metadataexchange.config.MetadataExchange"
 
 BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.LISTENER_FILTER, f"{_LISTENER}.original_dst.v3.OriginalDst"): "listener_filters:original_dst",
@@ -73,6 +70,21 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.NETWORK_FILTER, f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager"): "hcm",
     (Category.NETWORK_FILTER, f"{_NETWORK}.tcp_proxy.v3.TcpProxy"): "tcp_proxy",
     (Category.HTTP_FILTER, f"{_HTTP}.router.v3.Router"): "http.router",
+    (Category.HTTP_FILTER, f"{_HTTP}.fault.v3.HTTPFault"): "http.fault",
+    (Category.HTTP_FILTER, f"{_HTTP}.cors.v3.Cors"): "http.cors",
+    (Category.HTTP_FILTER, f"{_HTTP}.rbac.v3.RBAC"): "http.rbac",
+    (Category.HTTP_FILTER, f"{_HTTP}.grpc_stats.v3.FilterConfig"): "http.istio:grpc_stats",
+    (Category.HTTP_FILTER, "io.istio.http.peer_metadata.Config"): "http.istio:peer_metadata",
+    (Category.HTTP_FILTER, "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"): "http.istio:alpn",
+    (Category.HTTP_FILTER, "stats.PluginConfig"): "http.istio:stats",
+    (Category.ROUTE_CONFIG, f"{_HTTP}.fault.v3.HTTPFault"): "http.fault",
+    (Category.ROUTE_CONFIG, f"{_HTTP}.cors.v3.CorsPolicy"): "http.cors:policy",
+    (Category.ROUTE_CONFIG, f"{_HTTP}.rbac.v3.RBACPerRoute"): "http.rbac:per_route",
+    (Category.NETWORK_FILTER, f"{_NETWORK}.rbac.v3.RBAC"): "network_extensions:rbac",
+    (Category.NETWORK_FILTER, _EXCHANGE): "network_extensions:metadata_exchange",
+    (Category.NETWORK_FILTER, "stats.PluginConfig"): "network_extensions:istio_stats",
+    (Category.UPSTREAM_FILTER, _EXCHANGE): "network_extensions:metadata_exchange",
+    (Category.FORMATTER, f"{_EXTENSIONS}.formatter.req_without_query.v3.ReqWithoutQuery"): "formats:req_without_query",
     (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
     (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.DownstreamTlsContext"): "transport:tls",
     (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
@@ -98,8 +110,16 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
 
 HARMLESS: frozenset[str] = frozenset(
     {
-        "envoy.extensions.filters.http.compressor.v3.Compressor",
-        "envoy.extensions.filters.http.decompressor.v3.Decompressor",
+        f"{_HTTP}.compressor.v3.Compressor",
+        f"{_HTTP}.compressor.v3.CompressorPerRoute",
+        f"{_HTTP}.decompressor.v3.Decompressor",
+        f"{_HTTP}.grpc_web.v3.GrpcWeb",
+        f"{_HTTP}.tap.v3.Tap",
+        f"{_NETWORK}.kafka_broker.v3.KafkaBroker",
+        f"{_NETWORK}.mongo_proxy.v3.MongoProxy",
+        f"{_NETWORK}.mysql_proxy.v3.MySQLProxy",
+        f"{_NETWORK}.postgres_proxy.v3alpha.PostgresProxy",
+        f"{_NETWORK}.zookeeper_proxy.v3.ZooKeeperProxy",
     }
 )
 """Types known to decide nothing: left out of their chain with a warning, where others would fail closed."""

@@ -1,0 +1,40 @@
+"""The HTTP filters of Istio's own proxy, and grpc_stats: in every chain that istiod builds."""
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.filters import AlpnFilter, AlpnOverride, GrpcStatsFilter, IstioStatsFilter, PeerMetadataFilter
+
+_SERVER_GATEWAY = 1
+
+
+def grpc_stats(take: Take, context: Context, name: str) -> GrpcStatsFilter:
+    """envoy.extensions.filters.http.grpc_stats.v3.FilterConfig."""
+    return GrpcStatsFilter(take.flag("emit_filter_state"), bool(take.wrapped_flag("stats_for_all_methods")))
+
+
+def peer_metadata(take: Take, context: Context, name: str) -> PeerMetadataFilter:
+    """io.istio.http.peer_metadata.Config."""
+    take.left.clear()
+    take.ignore("", "peers' metadata headers are removed, not exchanged")
+    return PeerMetadataFilter()
+
+
+def alpn(take: Take, context: Context, name: str) -> AlpnFilter:
+    """istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig."""
+    overrides = tuple(
+        [
+            AlpnOverride(one.integer("upstream_protocol"), one.texts("alpn_override"))
+            for one in take.children("alpn_override")
+        ]
+    )
+    if overrides:
+        take.ignore("alpn_override", "TLS is not supported yet")
+    return AlpnFilter(overrides)
+
+
+def stats(take: Take, context: Context, name: str) -> IstioStatsFilter:
+    """stats.PluginConfig."""
+    gateway = take.integer("reporter") == _SERVER_GATEWAY
+    take.left.clear()
+    take.ignore("", "Istio's metrics are not produced yet")
+    return IstioStatsFilter(gateway)
