@@ -59,7 +59,13 @@ def _ignoring_case(kind: StringMatchKind, value: bytes) -> BytesPredicate:
 
 def compile_regex(pattern: str) -> BytesPredicate:
     """A predicate for "the whole value matches", with RE2's syntax and meaning. Raises ConfigError in RE2's words."""
-    full = compile_re2_set([pattern])
+    compile_re2(pattern)  # a Set does not say what is wrong with a pattern
+    options = _options()
+    options.max_mem = _SET_MEMORY_BYTES
+    patterns = re2.Set.FullMatchSet(options)
+    patterns.Add(pattern)
+    patterns.Compile()
+    full = patterns.Match
 
     def by_set(text: bytes) -> bool:
         return bool(full(text))
@@ -77,19 +83,6 @@ def compile_regex(pattern: str) -> BytesPredicate:
         return bool(full(text))
 
     return by_prefix
-
-
-def compile_re2_set(patterns: list[str]) -> Callable[[bytes], list[int]]:
-    """A function that says which of the patterns match the whole text. Costs hardly more for many than for one."""
-    options = _options()
-    options.max_mem = _SET_MEMORY_BYTES
-    patterns_set = re2.Set.FullMatchSet(options)
-    for pattern in patterns:
-        compile_re2(pattern)  # a Set does not say what is wrong with a pattern
-        patterns_set.Add(pattern)
-    patterns_set.Compile()
-    match: Callable[[bytes], list[int]] = patterns_set.Match
-    return match
 
 
 def compile_re2(pattern: str) -> "re2._Regexp":
