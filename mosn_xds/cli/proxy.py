@@ -168,6 +168,6 @@ def main() -> NoReturn:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    from mosn_xds.process.agent import run  # noqa: PLC0415
+    from mosn_xds.process.main import run  # noqa: PLC0415
 
     sys.exit(run(options))

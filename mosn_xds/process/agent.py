@@ -16,7 +16,7 @@ the exception, without it nothing here makes sense.
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Protocol
 
 import trio
@@ -27,7 +27,7 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.process.hosts import HostTotals
 from mosn_xds.process.lifecycle import ServerState, ServerStats, resident_bytes
 from mosn_xds.process.options import Mode, Options
-from mosn_xds.process.spawner_link import SpawnerLink, reap_orphans
+from mosn_xds.process.spawner_link import SpawnerFailed, SpawnerLink, reap_orphans
 from mosn_xds.process.supervise import Supervisor, WorkerState
 from mosn_xds.process.totals import StatTotals
 from mosn_xds.spec import feed
@@ -45,6 +45,11 @@ class ControlHalf(Protocol):
     @property
     def state(self) -> ServerState:
         """How far the first configuration is; LIVE once all of it has been published."""
+        ...
+
+    @property
+    def required_listeners(self) -> Collection[str]:
+        """Which listeners must be bound before the process is ready."""
         ...
 
     async def wait_live(self) -> None:
@@ -163,7 +168,7 @@ class AgentProcess:
         ) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals)
-                nursery.start_soon(self.spawner.run)
+                nursery.start_soon(self._keep_spawner)
                 nursery.start_soon(self._supervise)
                 nursery.start_soon(self._watch_initialization, control)
                 nursery.start_soon(self._guard, "control half", control.run)
@@ -177,6 +182,13 @@ class AgentProcess:
     def _end(self, exit_code: int) -> None:
         self._exit_code = exit_code
         self._ended.set()
+
+    async def _keep_spawner(self) -> None:
+        try:
+            await self.spawner.run()
+        except SpawnerFailed:
+            _log.critical("no worker can be started: exiting")
+            self._end(1)
 
     async def _supervise(self) -> None:
         await self.supervisor.run()
@@ -212,7 +224,8 @@ class AgentProcess:
         await control.wait_live()
         if not self.supervisor.published.generation:
             self.supervisor.publish(EMPTY)  # nothing is configured, and that is served
-        while not self.supervisor.is_settled():
+        supervisor = self.supervisor
+        while not supervisor.is_settled() or any(name in supervisor.unbound for name in control.required_listeners):
             await self.supervisor.wait_for_change()
         self.live.set()
         self._server_stats.initialization_time_ms.record(self.uptime_s * 1000)

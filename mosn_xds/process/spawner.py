@@ -58,7 +58,11 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
     exit_code: int
 
 
-FromSpawner = Forked | Exited
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """From the spawner, once: its imports are done."""
+
+
+FromSpawner = Loaded | Forked | Exited
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Fork)
@@ -81,6 +85,7 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until the agent is gone."""
+        self._tell(Loaded())
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         poll = select.poll()
@@ -159,9 +164,13 @@ def main(argv: list[str]) -> None:
     settings = msgspec.json.decode(argv[1], type=SpawnerSettings)
     log = LogControl(settings.log)
 
-    from mosn_xds.process.worker import work  # noqa: PLC0415 - after the signals are set
+    try:
+        from mosn_xds.process.worker import work  # noqa: PLC0415 - after the signals are set
 
-    engine = load(settings.engine)
+        engine = load(settings.engine)
+    except (ImportError, AttributeError):
+        _log.critical("the data half cannot be loaded", exc_info=True)
+        sys.exit(1)
     gc.collect()
     gc.freeze()
     Spawner(control, lambda feed, slot: work(feed, slot, engine, log)).run()

@@ -13,12 +13,17 @@ import msgspec
 import trio
 
 from mosn_xds.base.log import LogSettings
-from mosn_xds.process.spawner import MAX_PACKET_BYTES, Exited, Fork, Forked, FromSpawner, SpawnerSettings
+from mosn_xds.process.spawner import MAX_PACKET_BYTES, Exited, Fork, FromSpawner, Loaded, SpawnerSettings
 
 _RESTART_S = 0.5
+_MAX_RESTART_S = 10.0
 _EXIT_REPORT_S = 0.5
 
 _log = logging.getLogger("mosn_xds.spawner")
+
+
+class SpawnerFailed(Exception):
+    """The first spawner ended before it could do anything: there will be no workers."""
 
 
 class SpawnerLink:
@@ -29,6 +34,7 @@ class SpawnerLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._up = trio.Event()
+        self._loaded = False
         self._exit_codes: dict[int, int] = {}
         self._news = trio.Event()
         self.restarts = 0
@@ -51,21 +57,26 @@ class SpawnerLink:
         self._control = ours
 
     async def run(self) -> None:
-        """Keep the spawner alive; ends when cancelled, and the spawner with it."""
+        """Keep the spawner alive; ends when cancelled, and the spawner with it. Raises SpawnerFailed."""
+        wait_s = _RESTART_S
         try:
             while True:
                 if self._control is None:
                     self.start()
                 control = self._control
                 assert control is not None
+                self._loaded = False
                 self._up.set()
                 await self._listen(control)
                 self._up = trio.Event()
                 control.close()
                 self._control = None
+                if not self._loaded and self.restarts == 0:
+                    raise SpawnerFailed
+                wait_s = _RESTART_S if self._loaded else min(_MAX_RESTART_S, wait_s * 2)
                 self.restarts += 1
-                _log.error("the spawner (pid %s) is gone and is started again", self.pid)
-                await trio.sleep(_RESTART_S)
+                _log.error("the spawner (pid %s) is gone and is started again in %g s", self.pid, wait_s)
+                await trio.sleep(wait_s)
                 self.reap()
         finally:
             self.close()
@@ -120,7 +131,9 @@ class SpawnerLink:
                 self._exit_codes[message.pid] = message.exit_code
                 self._news.set()
                 self._news = trio.Event()
-            elif isinstance(message, Forked) and message.error:
+            elif isinstance(message, Loaded):
+                self._loaded = True
+            elif message.error:
                 _log.error("worker %d cannot be forked: %s", message.slot, message.error)
             else:
                 _log.debug("worker %d is pid %d", message.slot, message.pid)

@@ -128,6 +128,7 @@ class Supervisor:
         self.unbound: dict[str, ConfigError] = {}
         """Listeners whose address cannot be bound, by name."""
         self._socket_keys: dict[bytes, SocketKey | None] = {}
+        self._reserved: dict[str, SocketKey] = {}
         self._listener_decoder = msgspec.msgpack.Decoder(Listener)
         self._stopping = False
         self._shutdown: feed.Shutdown | None = None
@@ -200,6 +201,19 @@ class Supervisor:
         self.unbound = unbound
         return items
 
+    def reserve(self, listener: Listener) -> None:
+        """Hold the sockets of a listener that is to be published later. Raises ConfigError if they cannot be had."""
+        self.sockets.bind(listener)
+        key = socket_key(listener)
+        if key is None:
+            self._reserved.pop(listener.name, None)
+        else:
+            self._reserved[listener.name] = key
+
+    def release(self, name: str) -> None:
+        """The listener will not be published after all, or no longer."""
+        self._reserved.pop(name, None)
+
     def _bind(self, item: Item) -> None:
         if item.uid not in self._socket_keys:
             listener = self._listener_decoder.decode(item.raw)
@@ -222,6 +236,7 @@ class Supervisor:
         self._socket_keys = {uid: key for uid, key in self._socket_keys.items() if uid in uids}
         self._limits.keep_only(uids)
         in_use = {key for key in self._socket_keys.values() if key is not None}
+        in_use.update(self._reserved.values())
         for slot in self.slots:
             if slot.feed is not None:
                 in_use.update(slot.feed.sockets_in_use())

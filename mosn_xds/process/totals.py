@@ -54,18 +54,13 @@ class _Group:
         """The agent's: it sets each of its gauges."""
 
 
-def _never(name: str) -> bool:
-    return False
-
-
 class StatTotals:
-    """See the module. `is_excluded` is `stats_matcher`'s verdict on a name, asked once for each."""
+    """See the module. `allows` is `stats_matcher`'s verdict on a name, asked once for each; None allows everything."""
 
-    def __init__(self, own: StatRegistry, is_excluded: Callable[[str], bool] = _never) -> None:
+    def __init__(self, own: StatRegistry, allows: Callable[[str], bool] | None = None) -> None:
         self._own = own
-        self._excludes = is_excluded is not _never
-        self._is_excluded = is_excluded
-        self._excluded: dict[str, bool] = {}
+        self._allows = allows
+        self._verdicts: dict[str, bool] = {}
         self._groups: dict[str, _Group] = {}
         self._kinds: dict[str, StatKind] = {}
         self._texts: dict[str, str] = {}
@@ -162,12 +157,12 @@ class StatTotals:
         )
 
     def _hides(self, name: str) -> bool:
-        if not self._excludes:
+        if self._allows is None:
             return False
-        found = self._excluded.get(name)
-        if found is None:
-            found = self._excluded[name] = self._is_excluded(name)
-        return found
+        allowed = self._verdicts.get(name)
+        if allowed is None:
+            allowed = self._verdicts[name] = self._allows(name)
+        return not allowed
 
 
 def _add(group: _Group, source: int, change: StatChange) -> None:

@@ -187,6 +187,8 @@ class WorkerProcess:
         engine = self._engine
         if engine is None:
             raise RuntimeError(f"{type(message).__name__} before Configure")
+        if not isinstance(message, feed.Ping):
+            self._reactor.clock.refresh()  # it may have slept since it last looked
         match message:
             case feed.Put() | feed.Drop():
                 self._stage(engine, message)

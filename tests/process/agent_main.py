@@ -31,6 +31,10 @@ class FixedControl:
     def state(self) -> ServerState:
         return ServerState.LIVE if self._live.is_set() else ServerState.PRE_INITIALIZING
 
+    @property
+    def required_listeners(self) -> list[str]:
+        return ["echo"]
+
     async def wait_live(self) -> None:
         await self._live.wait()
 

@@ -31,7 +31,7 @@ class Worker:
 
 def make() -> tuple[StatTotals, StatRegistry, Worker, Worker]:
     own = StatRegistry()
-    totals = StatTotals(own, lambda name: name.endswith("secret"))
+    totals = StatTotals(own, lambda name: not name.endswith("secret"))
     return totals, own, Worker(0, totals), Worker(1, totals)
 
 

@@ -1,0 +1,129 @@
+"""The control half as the agent runs it: a bootstrap's discovery, wired to the supervisor.
+
+Snapshots go to the supervisor; a listener's addresses are bound before it is accepted, so that Pilot hears of a port that is
+taken; what could not be bound is tried again while the process runs.
+"""
+
+import random
+from collections.abc import Collection
+
+import trio
+
+from mosn_xds.base.clock import Clock
+from mosn_xds.base.errors import ConfigError
+from mosn_xds.base.stats import StatRegistry
+from mosn_xds.control.ads.events import Variant
+from mosn_xds.control.ads.resource_types import CDS, LDS
+from mosn_xds.control.ads.transport import GrpcTarget
+from mosn_xds.control.assemble import Root
+from mosn_xds.control.bootstrap import Bootstrap, XdsServer
+from mosn_xds.control.discovery import Discovery, StreamSettings, Wiring
+from mosn_xds.control.resolve import Resolver
+from mosn_xds.control.store import ResourceKey
+from mosn_xds.control.translate.model import Options, Source, Translated
+from mosn_xds.control.translate.translator import Translator
+from mosn_xds.process.lifecycle import ServerState
+from mosn_xds.process.supervise import Supervisor
+from mosn_xds.spec.listener import Listener
+from mosn_xds.spec.snapshot import Snapshot
+
+ADMISSION_RETRY_S = 5.0
+
+
+def make_wiring(bootstrap: Bootstrap) -> Wiring:
+    """What the bootstrap says about discovery."""
+    roots = []
+    servers = dict(bootstrap.targets)
+    for kind, root in ((CDS, bootstrap.cds), (LDS, bootstrap.lds)):
+        if root is not None:
+            roots.append(Root(kind, root.source, root.initial_fetch_timeout_s))
+            if root.server is not None:
+                servers[root.source.cluster] = root.server.target
+
+    def find_server(source: Source) -> GrpcTarget:
+        target = servers.get(source.cluster)
+        if target is None:
+            raise ConfigError(f"Unknown gRPC client cluster '{source.cluster}'", hint="it must be a static cluster")
+        return target
+
+    return Wiring(
+        node=bootstrap.node_message,
+        ads=_stream_settings(bootstrap.ads) if bootstrap.ads is not None else None,
+        roots=roots,
+        static=[resource.translated for resource in (*bootstrap.clusters, *bootstrap.listeners)],
+        services=find_server,
+    )
+
+
+def _stream_settings(server: XdsServer) -> StreamSettings:
+    variant = Variant.DELTA if server.delta else Variant.SOTW
+    return StreamSettings(variant, server.target, server.node_on_first_message_only)
+
+
+class Configuration:
+    """See the module; the agent's `ControlHalf`. `discovery` is open to whoever shows it."""
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        supervisor: Supervisor,
+        stats: StatRegistry,
+        clock: Clock,
+        *,
+        reject_unknown_fields: bool = False,
+    ) -> None:
+        self.bootstrap = bootstrap
+        self._supervisor = supervisor
+        translator = Translator(
+            bootstrap.node, Options(reject_unknown_fields=reject_unknown_fields, runtime=bootstrap.runtime)
+        )
+        self.discovery = Discovery(
+            make_wiring(bootstrap),
+            translator.translate,
+            self._publish,
+            Resolver(),
+            clock,
+            random.Random(),
+            stats,
+            admit=self._admit,
+            observe=self._forget_dropped,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Configuration {self.discovery!r}>"
+
+    @property
+    def state(self) -> ServerState:
+        return ServerState(self.discovery.assembler.initialization)
+
+    @property
+    def required_listeners(self) -> Collection[str]:
+        """The static ones: the process is not ready before they are bound."""
+        return [resource.translated.name for resource in self.bootstrap.listeners]
+
+    async def wait_live(self) -> None:
+        await self.discovery.assembler.live.wait()
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._retry_admission)
+            nursery.start_soon(self.discovery.run)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._supervisor.publish(snapshot)
+
+    def _admit(self, key: ResourceKey, product: Translated) -> None:
+        """See `intake.Admit`."""
+        if isinstance(product.spec, Listener):
+            self._supervisor.reserve(product.spec)
+
+    def _forget_dropped(self, keys: Collection[ResourceKey]) -> None:
+        """A listener that is gone needs no reservation."""
+        for key in keys:
+            if key.type_url == LDS.url and self.discovery.store.get(key) is None:
+                self._supervisor.release(key.name)
+
+    async def _retry_admission(self) -> None:
+        while True:
+            await trio.sleep(ADMISSION_RETRY_S)
+            self.discovery.intake.retry()
