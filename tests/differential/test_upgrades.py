@@ -163,6 +163,6 @@ def test_connect_is_refused(proxy: World, listener: str) -> None:
     with proxy.connect(listener) as link:
         link.send(b"CONNECT test:443 HTTP/1.1\r\nHost: test:443\r\n\r\n")
         reply = link.reply("CONNECT")
-        assert (reply.status, reply.closed) == (404, False)
+        assert (reply.status, reply.closed) == (404, True)
     line = proxy.logs(listener)[0]
     assert (line.flags, line.details) == ("NR", "route_not_found")
