@@ -119,7 +119,7 @@ def cookie_value(head: RequestHead, name: bytes) -> bytes:
 
 def _set_cookie(policy: CookieHash, value: bytes) -> bytes:
     parts = [f'{policy.name}="'.encode() + value + b'"']
-    if policy.ttl_s:
+    if policy.ttl_s and int(policy.ttl_s):
         parts.append(b"Max-Age=%d" % policy.ttl_s)
     if policy.path:
         parts.append(b"Path=" + policy.path.encode())
