@@ -95,7 +95,9 @@ class Engine:
             elif item.kind is Kind.ROUTE_TABLE:
                 slot = self.context.route_slots.get(item.name)
                 previous = slot.current if slot is not None else None
-                self._routes[item.name] = RouteTable.build(self._decode_routes.decode(item.raw), self._planner, previous)
+                self._routes[item.name] = RouteTable.build(
+                    self._decode_routes.decode(item.raw), self._planner, previous
+                )
             else:
                 self._listeners.stage(self._decode_listener.decode(item.raw))
         except msgspec.MsgspecError as error:

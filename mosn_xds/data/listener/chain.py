@@ -16,7 +16,17 @@ class Chain:
     chain with a network filter that nobody here knows.
     """
 
-    __slots__ = ("_owner", "close_reason", "closes_for_tls", "connections", "drain", "guards", "spec", "terminal", "uid")
+    __slots__ = (
+        "_owner",
+        "close_reason",
+        "closes_for_tls",
+        "connections",
+        "drain",
+        "guards",
+        "spec",
+        "terminal",
+        "uid",
+    )
 
     def __init__(self, chain: spec.FilterChain, context: WorkerContext, listener_prefix: str, owner: Owner) -> None:
         self.uid = chain.uid

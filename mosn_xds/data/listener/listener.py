@@ -51,7 +51,9 @@ class Listener:
         self.stats = context.stats.group(ListenerStats, prefix)
         self.worker_stats = context.stats.group(WorkerListenerStats, f"{prefix}worker_{context.settings.worker}.")
         self._limit_cell = (
-            context.limits.cell(f"listener|{listener.name}|connections") if listener.connection_limit is not None else None
+            context.limits.cell(f"listener|{listener.name}|connections")
+            if listener.connection_limit is not None
+            else None
         )
         self._inspections: set[Inspection] = set()
         kept = previous.chains if previous is not None and previous.spec.base_uid == listener.base_uid else {}

@@ -10,13 +10,14 @@ import os
 import socket
 from typing import Any
 
+from mosn_xds.base.sockets import listen_backlog
+from mosn_xds.data.listener.chain import Chain
 from mosn_xds.data.listener.listener import Listener
 from mosn_xds.data.net.acceptor import Acceptor
 from mosn_xds.data.net.address import address_of
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Drain
-from mosn_xds.data.listener.chain import Chain
 from mosn_xds.spec import listener as spec
 from mosn_xds.spec.common import Address
 
@@ -37,14 +38,16 @@ class _Door:
 
     __slots__ = ("_acceptor", "_address", "_any", "_family", "_place", "_sock")
 
-    def __init__(self, place: _Place, reactor: Reactor, fd: int, max_per_event: int | None) -> None:
+    def __init__(self, place: _Place, reactor: Reactor, fd: int, listener: spec.Listener) -> None:
         self._place = place
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(False)
+        # A socket joins its group by listening, not by being bound: no client waits for a worker that does not serve yet.
+        self._sock.listen(listen_backlog(listener.tcp_backlog))
         self._family = self._sock.family
         self._address = address_of(self._sock.getsockname())
         self._any = self._address.host in ("0.0.0.0", "::")
-        self._acceptor = Acceptor(reactor, self._sock, self._on_accept, max_per_event=max_per_event)
+        self._acceptor = Acceptor(reactor, self._sock, self._on_accept, max_per_event=listener.max_accepts_per_event)
         self._acceptor.start()
 
     def _on_accept(self, fd: int, peer: Any) -> None:
@@ -137,9 +140,8 @@ class ListenerManager:
         old = place.doors
         place.socket_uid = socket_uid
         place.doors = []
-        if self._accepting:
-            limit = place.current.spec.max_accepts_per_event if place.current is not None else None
-            place.doors = [_Door(place, self._context.reactor, fd, limit) for fd in fds]
+        if self._accepting and place.current is not None:
+            place.doors = [_Door(place, self._context.reactor, fd, place.current.spec) for fd in fds]
         else:
             _close_all(fds)
         for door in old:
@@ -236,5 +238,3 @@ class ListenerManager:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-

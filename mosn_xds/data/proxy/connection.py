@@ -20,8 +20,8 @@ from mosn_xds.data.codec.events import (
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http1 import Http1ServerCodec
 from mosn_xds.data.filters.api import Reply
-from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.consumer import CloseReason
+from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.data.proxy.stream import NEVER, Stream
@@ -168,20 +168,19 @@ class ServerConnection:
         try:
             while events:
                 for event in events:
-                    kind = type(event)
-                    if kind is RequestStarted:
+                    if isinstance(event, RequestStarted):
                         self._start(event)
-                    elif kind is Data:
+                    elif isinstance(event, Data):
                         stream = self.streams.get(event.stream_id)
                         if stream is not None:
                             stream.on_data(event.data, event.end_stream)
-                    elif kind is Trailers:
+                    elif isinstance(event, Trailers):
                         stream = self.streams.get(event.stream_id)
                         if stream is not None:
                             stream.on_trailers(event.fields)
-                    elif kind is BadRequest:
+                    elif isinstance(event, BadRequest):
                         self._refuse(event)
-                    elif kind is StreamReset:
+                    elif isinstance(event, StreamReset):
                         stream = self.streams.pop(event.stream_id, None)
                         if stream is not None:
                             stream.on_downstream_gone("downstream_remote_reset", int(ResponseFlag.DR))
@@ -271,11 +270,11 @@ class ServerConnection:
 
     def send_data(self, stream: Stream, data: bytes, end: bool) -> None:
         out = self.codec.send_data(stream.stream_id, data, end)
-        if type(out) is tuple:
-            for part in out:
-                self._write(part)
-        elif out:
+        if isinstance(out, bytes):
             self._write(out)
+        else:
+            self.hcm.stats.downstream_cx_tx_bytes_total += sum(map(len, out))
+            self.wire.write_many(out)
 
     def send_trailers(self, stream: Stream, fields: Fields) -> None:
         self._write(self.codec.send_trailers(stream.stream_id, fields))
@@ -379,7 +378,9 @@ class ServerConnection:
         stats.downstream_rq_header_timeout += 1
         if self.streams:
             return
-        self._refuse(BadRequest(self.requests + 1, 408, "request_header_timeout", b"request header timeout", Version.HTTP11))
+        self._refuse(
+            BadRequest(self.requests + 1, 408, "request_header_timeout", b"request header timeout", Version.HTTP11)
+        )
 
     def _close_now(self, details: str, reason: str) -> None:
         self._closing = True
@@ -394,5 +395,3 @@ class ServerConnection:
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.info.remote} {len(self.streams)} streams, {self.requests} requests>"
-
-

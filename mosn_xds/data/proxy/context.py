@@ -9,8 +9,8 @@ from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.observe.log_file import LogFiles
 from mosn_xds.data.observe.getters import FormatEnvironment
+from mosn_xds.data.observe.log_file import LogFiles
 from mosn_xds.data.proxy.downstream import WorkerDrain
 from mosn_xds.data.upstream.manager import ClusterManager
 from mosn_xds.spec.feed import Configure

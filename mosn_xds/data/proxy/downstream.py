@@ -7,8 +7,9 @@ accepted connection with what is known of it), a `DrainState` (whether the conne
 from typing import Protocol
 
 from mosn_xds.base.chance import Random
+from mosn_xds.data.net.consumer import WireConsumer
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.net.wire import Wire, WireConsumer
+from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.spec.feed import DrainStrategy
 
@@ -78,6 +79,8 @@ class Owner(Protocol):
 
 class Served(WireConsumer, Protocol):
     """A connection as the terminal filter serves it: the consumer of its wire."""
+
+    info: ConnectionInfo
 
     @property
     def idle(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
 from mosn_xds.data.filters.api import FilterChain
 from mosn_xds.data.filters.build import build_filters
+from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
@@ -19,7 +20,6 @@ from mosn_xds.data.proxy.request_headers import RequestHeaders
 from mosn_xds.data.proxy.response_headers import ResponseHeaders
 from mosn_xds.data.proxy.route_plan import RoutePlan, planner
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
-from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.spec.filters import RouterFilter
 from mosn_xds.spec.listener import HeaderCase, UnderscoresAction
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
@@ -57,9 +57,7 @@ class HttpConnectionManager:
         self.spawn = context.spawn
         self.clock = context.reactor.clock
         self.stats = context.stats.group(HttpStats, f"http.{spec.stat_prefix}.")
-        self.listener_stats = context.stats.group(
-            ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}."
-        )
+        self.listener_stats = context.stats.group(ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}.")
         self.context = context
         self.http1_options = http1_options(spec)
         settings = context.settings
@@ -124,7 +122,7 @@ class HttpConnectionManager:
                 name = _CLASSES[kind]
                 setattr(stats, name, getattr(stats, name) + 1)
                 setattr(listener, name, getattr(listener, name) + 1)
-        stats.downstream_rq_time.record(stream.duration_s * 1000)
+        stats.downstream_rq_time.record((stream.duration_s or 0.0) * 1000)
 
     def close(self) -> None:
         """The chain is gone."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.observe.formatter import Formatter, JsonFormatter
+from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.log_filter import LogPredicate, compile_log_filter
-from mosn_xds.data.observe.operators import FormatEnvironment
 from mosn_xds.data.proxy.header_ops import HeaderEdits
 from mosn_xds.spec.listener import HttpConnectionManager, LocalReplyMapper, ReplyFormat
 
@@ -41,7 +41,9 @@ def percent_encode(text: bytes) -> bytes:
     return b"".join(b"%c" % c if c in _SAFE else b"%%%02X" % c for c in text)
 
 
-def reply_head(reply: Reply, *, grpc: bool, body: bytes, content_type: bytes = b"text/plain") -> tuple[ResponseHead, bytes]:
+def reply_head(
+    reply: Reply, *, grpc: bool, body: bytes, content_type: bytes = b"text/plain"
+) -> tuple[ResponseHead, bytes]:
     """Head and body of `reply`; `body` is the reply's or what local_reply_config made of it."""
     fields: Fields = []
     if grpc:

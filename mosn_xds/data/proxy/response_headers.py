@@ -53,7 +53,7 @@ class ResponseHeaders:
             before = index.get(b"via")
             head.set(b"via", before + b", " + self._via if before else self._via)
         if self._always_id and stream.request_head is not None:
-            request_id = stream.request_head.get(_REQUEST_ID)
+            request_id = stream.request.get(_REQUEST_ID)
             if request_id is not None:
                 head.set(_REQUEST_ID, request_id)
 

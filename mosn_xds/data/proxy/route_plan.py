@@ -157,7 +157,9 @@ class RoutePlan:
         for entry in action.weighted:
             rewrite = HostRewrite.literal(entry.host_rewrite, action) if entry.host_rewrite else own_rewrite
             targets.append(
-                Target(entry.name, entry.cluster_header, operations(entry), action, match, dict(entry.per_filter), rewrite)
+                Target(
+                    entry.name, entry.cluster_header, operations(entry), action, match, dict(entry.per_filter), rewrite
+                )
             )
         return tuple(targets)
 

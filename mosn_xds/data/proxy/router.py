@@ -541,7 +541,9 @@ class Router:
             return
         retry = self._retry
         if retry is not None and self._can_resend():
-            decision = retry.on_reset(reason, sent=connected and attempt.started_s > 0 and stream.first_up_tx is not None)
+            decision = retry.on_reset(
+                reason, sent=connected and attempt.started_s > 0 and stream.first_up_tx is not None
+            )
             if decision is RetryDecision.RETRY:
                 self._retry_after(retry.back_off_s(None))
                 return
@@ -563,11 +565,13 @@ class Router:
 
     def _can_resend(self) -> bool:
         """Whether all that was sent is still at hand."""
-        return self._buffering or self._complete and self._body_is_whole()
+        return self._buffering or (self._complete and self._body_is_whole())
 
     def _body_is_whole(self) -> bool:
         stream = self._stream
-        return stream is not None and (self._body_bytes == stream.bytes_received and (self._body is not None or not self._body_bytes))
+        return stream is not None and (
+            self._body_bytes == stream.bytes_received and (self._body is not None or not self._body_bytes)
+        )
 
     # Time.
 

@@ -17,7 +17,7 @@ from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.api import PAUSE, Reply
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.observe.info import StreamInfo
+from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.data.proxy.local_reply import is_grpc, reply_head
 from mosn_xds.data.proxy.redirect import tls_redirect
 from mosn_xds.data.proxy.router import Router
@@ -50,6 +50,8 @@ _UPGRADE_REFUSED = Reply(403, details="upgrade_failed")
 class Stream(StreamInfo):
     """One request and its response. `reset` and `respond*` are called by the router, `on_*` by the connection."""
 
+    connection: ConnectionInfo
+    request: RequestHead
     connection_closing = False
     response: ResponseHead | None = None
     route: "Route | None" = None
@@ -668,5 +670,3 @@ class Stream(StreamInfo):
         head = self.request_head
         what = f"{head.method!r} {head.authority!r}{head.path!r}" if head is not None else "bad request"
         return f"<Stream {self.stream_id} {what} {self.response_code or ''}>"
-
-
