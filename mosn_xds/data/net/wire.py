@@ -90,7 +90,12 @@ class Wire(Output):
     # Beginning.
 
     def start(self, *, handshake_timeout_s: float | None = None) -> None:
-        """Serve a connected socket; with a secure transport after its handshake, which `on_connected` reports."""
+        """Serve a connected socket; with a secure transport after its handshake, which `on_connected` reports.
+
+        Does nothing if the wire has been closed already.
+        """
+        if self._state is _CLOSED:
+            return
         if self._secure is not None:
             self._state = State.HANDSHAKING
             self._blocked = True
