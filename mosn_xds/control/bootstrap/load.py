@@ -101,7 +101,8 @@ class _Loading:
             listeners = self._listeners(static, node, runtime, frozenset(by_name))
             secrets = static.messages("secrets")
             names = tuple([secret.name for secret in secrets])
-        ads, lds, cds = self._dynamic(by_name, node)
+        ads, lds, cds = self._dynamic(by_name)
+        self._refuse_anonymous(node, [*clusters, *listeners])
         stats = self._stats(Context(node, Options(runtime=runtime), self.registry))
         admin = self._admin()
         for name, why in _WITHOUT_EFFECT.items():
@@ -180,14 +181,15 @@ class _Loading:
         has_cds = self.message.dynamic_resources.HasField("cds_config")
         translator = self._translator(node, runtime, None if has_cds else clusters)
         found = self._translate(static, "listeners", LISTENERS_URL, messages, translator)
-        seen: set[str] = set()
+        kept: dict[str, StaticResource] = {}
         for number, resource in enumerate(found):
-            if resource.translated.name in seen:
-                raise static.error(
-                    f"listeners[{number}].name", f"error adding listener: duplicate listener {resource.translated.name}"
+            name = resource.translated.name
+            if name in kept:  # as in Envoy: the first one stays
+                self.report.warnings.append(
+                    f"{static.path(f'listeners[{number}]')}: duplicate listener {name}, left out"
                 )
-            seen.add(resource.translated.name)
-        return found
+            kept.setdefault(name, resource)
+        return tuple(kept.values())
 
     def _translate(
         self, static: Take, field: str, type_url: str, messages: list[Message], translator: Translator
@@ -206,18 +208,10 @@ class _Loading:
             found.append(StaticResource(type_url, message.SerializeToString(), translated))
         return tuple(found)
 
-    def _dynamic(
-        self, clusters: Mapping[str, Any], node: NodeContext
-    ) -> tuple[XdsServer | None, DynamicRoot | None, DynamicRoot | None]:
+    def _dynamic(self, clusters: Mapping[str, Any]) -> tuple[XdsServer | None, DynamicRoot | None, DynamicRoot | None]:
         take = self.take.child("dynamic_resources")
         if take is None:
             return None, None, None
-        if not node.id or not node.cluster:
-            raise ConfigError(
-                "node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and "
-                "--service-cluster options.",
-                path="node",
-            )
         config = take.child("ads_config")
         ads = None if config is None else take_server(config, clusters)
         lds, cds = (self._root(take, name, clusters) for name in ("lds_config", "cds_config"))
@@ -227,6 +221,16 @@ class _Loading:
                     name, "ads is asked for, and there is no ads_config", "add dynamic_resources.ads_config"
                 )
         return ads, lds, cds
+
+    def _refuse_anonymous(self, node: NodeContext, static: list[StaticResource]) -> None:
+        """Whoever asks for configuration must say who it is."""
+        asks = self.message.HasField("dynamic_resources") or any(one.translated.needs for one in static)
+        if asks and (not node.id or not node.cluster):
+            raise ConfigError(
+                "node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and "
+                "--service-cluster options.",
+                path="node",
+            )
 
     def _root(self, take: Take, name: str, clusters: Mapping[str, Any]) -> DynamicRoot | None:
         message = take.left.get(name)

@@ -11,18 +11,24 @@ from mosn_xds.spec.listener import ChainMatch, FilterChain, SourceType
 _EMPTY = ChainMatch()
 
 
-def take_chain_match(take: Take | None) -> ChainMatch | None:
-    """None when absent or without a criterion: such a chain matches what no other does. Raises ConfigError."""
+def take_chain_match(take: Take | None, listener: str, chain: str) -> ChainMatch | None:
+    """None when absent or without a criterion: such a chain matches what no other does.
+
+    Raises ConfigError, which names the `listener`'s addresses and the `chain`, as in Envoy.
+    """
     if take is None:
         return None
     for name in ("address_suffix", "suffix_len"):
         if take.has(name):
-            raise take.error(name, "error adding listener: filter chain match contains unimplemented fields")
+            raise take.error(
+                name, f"error adding listener '{listener}': filter chain '{chain}' contains unimplemented fields"
+            )
     names = tuple([name.lower() for name in take.texts("server_names")])
     for name in names:
         if "*" in name and not (name.startswith("*.") and "*" not in name[1:]):
             raise take.error(
-                "server_names", 'error adding listener: partial wildcards are not supported in "server_names"'
+                "server_names",
+                f"error adding listener '{listener}': partial wildcards are not supported in \"server_names\"",
             )
     match = ChainMatch(
         take.wrapped_integer("destination_port"),

@@ -56,7 +56,11 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     discovery = _take_discovery(take)
     common = take.child("common_lb_config")
     balancing = take_balancing(take, context, common)
-    if (discovery is Discovery.ORIGINAL_DST) != isinstance(balancing, ClusterProvided):
+    provided = isinstance(balancing, ClusterProvided)
+    if provided and discovery is not Discovery.ORIGINAL_DST:
+        raise take.error("lb_policy", f"cluster manager: cluster provided LB specified but cluster '{name}' did not provide "
+                         "one. Check cluster documentation.")  # fmt: skip
+    if discovery is Discovery.ORIGINAL_DST and not provided:
         policy = take.message.LbPolicy.Name(take.message.lb_policy)
         kind = discovery.name
         raise take.error("lb_policy", f"cluster: LB policy {policy} is not valid for Cluster type {kind}. Only "
@@ -220,7 +224,7 @@ def _take_dns(take: Take, assignment: Take | None, logical: bool, context: Conte
     if base_s is not None and max_s is not None and max_s < base_s:
         raise take.error(
             "dns_failure_refresh_rate.max_interval",
-            "dns_failure_refresh_rate.base_interval must be less than or equal to the max_interval",
+            "dns_failure_refresh_rate must have max_interval greater than or equal to the base_interval",
         )
     if take.has("typed_dns_resolver_config"):
         take.ignore("typed_dns_resolver_config", "names are resolved by this proxy's own resolver")
@@ -244,7 +248,14 @@ def _take_original_dst(take: Take, discovery: Discovery) -> OriginalDst | None:
     if config is None:
         return OriginalDst()
     port = config.wrapped_integer("upstream_port_override")
-    return OriginalDst(config.flag("use_http_header"), config.text("http_header_name").lower(), port)
+    use_header, header = config.flag("use_http_header"), config.text("http_header_name")
+    if header and not use_header:
+        raise config.error(
+            "http_header_name",
+            f"ORIGINAL_DST cluster: invalid config http_header_name={header} and use_http_header is false. Set "
+            "use_http_header to true if http_header_name is desired.",
+        )
+    return OriginalDst(use_header, header.lower(), port)
 
 
 def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatch, ...]:

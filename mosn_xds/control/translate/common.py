@@ -34,7 +34,7 @@ def take_address(parent: Take, name: str, hint: str = "") -> Address:
     """
     take = parent.child(name)
     if take is None:
-        raise parent.error(name, "address is required")
+        raise parent.error(name, "address is necessary")
     return read_address(take, hint)
 
 
@@ -43,7 +43,7 @@ def read_address(take: Take, hint: str = "") -> Address:
     if pipe is not None:
         path = pipe.text("path")
         if len(path.encode()) > _UNIX_PATH_LIMIT_BYTES:
-            raise pipe.error("path", f'Path "{path}" exceeds maximum UNIX domain socket path size of 107.')
+            raise pipe.error("path", f'Path "{path}" exceeds maximum UNIX domain socket path size of 108.')
         if pipe.has("mode"):
             pipe.ignore("mode", "the mode of the directory decides")
         return Address(path if path.startswith(("/", "@", ".")) else f"./{path}")
@@ -59,7 +59,7 @@ def read_socket_address(sock: Take, hint: str = "") -> Address:
     if sock.integer("protocol") == _UDP:
         raise sock.error("protocol", "UDP is not supported")
     if sock.has("named_port"):
-        raise sock.error("named_port", "named ports are not supported", "give port_value")
+        raise sock.error("named_port", "IP resolver can't handle port specifier type 4", "give port_value")
     host = literal_ip(text)
     if host is None:
         raise sock.error("address", f"malformed IP address: {text}{hint}")
@@ -67,13 +67,12 @@ def read_socket_address(sock: Take, hint: str = "") -> Address:
 
 
 def take_cidr(take: Take) -> CidrRange:
-    """core.CidrRange. Raises ConfigError for what is no IP, and for a length beyond its bits."""
+    """core.CidrRange; a length beyond the address's bits means all of them. Raises ConfigError for what is no IP."""
     text = take.text("address_prefix")
     prefix = literal_ip(text)
-    length = take.wrapped_integer("prefix_len") or 0
-    if prefix is None or length > (128 if ":" in prefix else 32):
-        raise take.error("", f"invalid ip/mask combo '{text}/{length}' (format is <ip>/<# mask bits>)")
-    return CidrRange(prefix, length)
+    if prefix is None:
+        raise take.error("address_prefix", f"malformed IP address: {text}")
+    return CidrRange(prefix, min(take.wrapped_integer("prefix_len") or 0, 128 if ":" in prefix else 32))
 
 
 def take_percent(take: Take | None) -> Fraction | None:

@@ -16,7 +16,6 @@ from mosn_xds.spec.cluster import Endpoint, Endpoints, Health, Locality
 from mosn_xds.spec.common import Address
 
 _NOT_AN_IP = ". Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'"
-_WEIGHT_LIMIT = (1 << 32) - 1
 
 H = TypeVar("H")
 
@@ -25,7 +24,6 @@ def take_endpoints(take: Take, context: Context) -> Endpoints:
     """A load assignment whose addresses are literal, as EDS and STATIC clusters need it."""
     name = take.text("cluster_name")
     localities = []
-    weights: dict[int, int] = {}
     for number, message in enumerate(take.messages("endpoints")):
 
         def make(report: Report, message: Any = message, number: int = number) -> Locality:
@@ -34,11 +32,6 @@ def take_endpoints(take: Take, context: Context) -> Endpoints:
             return _take_locality(Take(message, report), context)
 
         locality = context.part(take, f"endpoints[{number}]", raw_of(message), "locality", make)
-        weights[locality.priority] = weights.get(locality.priority, 0) + (locality.weight or 0)
-        if weights[locality.priority] > _WEIGHT_LIMIT:
-            raise take.error(
-                "endpoints", f"The sum of weights of all localities at the same priority exceeds {_WEIGHT_LIMIT}"
-            )
         localities.append(locality)
     return Endpoints(name, tuple(localities), _take_policy(take))
 
@@ -63,8 +56,6 @@ def _take_policy(take: Take) -> int | None:
 def _take_locality(take: Take, context: Context) -> Locality:
     region, zone, sub_zone = _take_place(take)
     endpoints = _take_hosts(take, context, _literal_endpoint)
-    if sum([endpoint.weight for endpoint in endpoints]) > _WEIGHT_LIMIT:
-        raise take.error("lb_endpoints", f"The sum of weights of all endpoints in a locality exceeds {_WEIGHT_LIMIT}")
     weight = take.wrapped_integer("load_balancing_weight")
     return make_locality(region, zone, sub_zone, take.integer("priority"), weight, endpoints)
 

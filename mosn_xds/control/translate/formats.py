@@ -7,6 +7,7 @@ from typing import Any
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.common import struct_dict
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.format_arguments import check_operator
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.access_log import JsonConstant, JsonFormat, JsonList, JsonNode, JsonObject, JsonText
@@ -21,6 +22,9 @@ def read_format(text: str, take: Take, name: str) -> Format:
     reported."""
     try:
         parts = parse_format(text, _KNOWN)
+        for part in parts:
+            if isinstance(part, FormatOperator):
+                check_operator(part)
     except ConfigError as error:
         raise take.error(name, error.reason, error.hint) from None
     for part in parts:

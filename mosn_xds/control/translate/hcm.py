@@ -30,6 +30,7 @@ from mosn_xds.spec.route import RouteTable
 
 ROUTES_URL = f"{TYPE_PREFIX}envoy.config.route.v3.RouteConfiguration"
 
+_HTTP3 = 3
 _KIB = 1024
 _ESCAPED_SLASHES = (
     EscapedSlashes.KEEP_UNCHANGED,
@@ -42,6 +43,13 @@ _ESCAPED_SLASHES = (
 
 def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
     """The RouteConfiguration that it asks for is in the report's needs."""
+    if take.has("strip_matching_host_port") and take.has("strip_any_host_port"):
+        raise take.error(
+            "strip_any_host_port",
+            "Error: Only one of `strip_matching_host_port` or `strip_any_host_port` can be set.",
+        )
+    if take.integer_of("codec_type") == _HTTP3:
+        raise take.error("codec_type", "HTTP/3 codec configured on non-QUIC listener.")
     rds, routes = _take_routes(take, context)
     common = take.child("common_http_protocol_options")
     http1 = take.child("http_protocol_options")
@@ -141,18 +149,17 @@ def _take_pack_trace_reason(take: Take, context: Context) -> bool:
         return True
     found = context.extension(extension, "typed_config", Category.REQUEST_ID, "")
     if found.value is None:
-        raise extension.error(
-            "typed_config", f"Didn't find a registered implementation for '' with type URL: '{found.type_name}'"
-        )
+        raise extension.error("typed_config", f"Didn't find a registered implementation for type: '{found.type_name}'")
     return bool(found.value.pack_trace_reason)
 
 
 def _take_upgrades(take: Take) -> tuple[Upgrade, ...]:
     found: list[Upgrade] = []
     for one in take.children("upgrade_configs"):
-        kind = one.text("upgrade_type").lower()
+        given = one.text("upgrade_type")
+        kind = given.lower()
         if any(known.upgrade_type == kind for known in found):
-            raise one.error("upgrade_type", f"Error: multiple upgrade configs with the same name: '{kind}'")
+            raise one.error("upgrade_type", f"Error: multiple upgrade configs with the same name: '{given}'")
         if one.has("filters"):
             one.ignore("filters", "upgrades pass the chain's own filters")
         found.append(Upgrade(kind, one.wrapped_flag("enabled") is not False))

@@ -6,7 +6,7 @@ that say that they are optional, types known to decide nothing, and names that t
 """
 
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.registry import HARMLESS, Category
+from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import HttpFilter, RouterFilter, UnknownFilter
 
@@ -19,21 +19,20 @@ def take_http_filters(parent: Take, context: Context, name: str = "http_filters"
     for number, take in enumerate(takes):
         http_filter = _take_filter(take, context)
         terminal = http_filter is not None and isinstance(http_filter.config, RouterFilter)
-        said = f"filter named {take.message.name} of type {_type_of(take)}"
+        said = f"filter named {take.message.name} of type {factory_name(take.message.typed_config.type_url)}"
         if terminal and number != last:
             raise take.error("", f"Error: terminal {said} must be the last filter in a http filter chain.")
         if number == last and not terminal and not isinstance(http_filter and http_filter.config, UnknownFilter):
             raise take.error("", f"Error: non-terminal {said} is the last filter in a http filter chain.")
         if http_filter is not None:
             if terminal and http_filter.disabled:
-                raise take.error("disabled", f"Error: terminal {said} cannot be disabled by default.")
+                name = take.message.name
+                raise take.error(
+                    "disabled",
+                    f"Error: the last (terminal) filter ({name}) in the chain cannot be disabled by default.",
+                )
             found.append(http_filter)
     return tuple(found)
-
-
-def _type_of(take: Take) -> str:
-    url: str = take.message.typed_config.type_url
-    return url.rpartition("/")[2]
 
 
 def _take_filter(take: Take, context: Context) -> HttpFilter | None:

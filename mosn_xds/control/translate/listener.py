@@ -23,18 +23,22 @@ def take_listener(take: Take, context: Context) -> Listener:
     """What its chains wait for is in the report's needs."""
     name = take.text("name")
     _refuse_kinds(take)
+    if not take.has("address"):
+        raise take.error("address", f"error adding listener named '{name}': address is necessary")
     addresses, ipv4_compat = _take_addresses(take)
     shown = ",".join([str(address) for address in addresses])
     name = name or shown
     chains = tuple(
         [
-            _take_chain(take, f"filter_chains[{number}]", message, context)
+            _take_chain(take, f"filter_chains[{number}]", message, context, shown)
             for number, message in enumerate(take.messages("filter_chains"))
         ]
     )
     refuse_overlap(chains, shown)
     default_message = take.message_of("default_filter_chain")
-    default = None if default_message is None else _take_chain(take, "default_filter_chain", default_message, context)
+    default = (
+        None if default_message is None else _take_chain(take, "default_filter_chain", default_message, context, shown)
+    )
     if not chains and default is None:
         raise take.error("filter_chains", f"error adding listener '{shown}': no filter chains specified")
     buffer = take.wrapped_integer("per_connection_buffer_limit_bytes")
@@ -93,13 +97,13 @@ def _take_bind_to_port(take: Take) -> bool:
     return given is not False
 
 
-def _take_chain(take: Take, key: str, message: Any, context: Context) -> FilterChain:
+def _take_chain(take: Take, key: str, message: Any, context: Context, listener: str) -> FilterChain:
     raw = raw_of(message)
 
     def make(report: Report) -> FilterChain:
         camel = "FilterChains" + key[key.index("[") :] if "[" in key else "DefaultFilterChain"
         context.validator.validate(message, above=f"ListenerValidationError.{camel}")
-        return take_filter_chain(Take(message, report), context, digest(raw))
+        return take_filter_chain(Take(message, report), context, digest(raw), listener)
 
     return context.part(take, key, raw, "filter chain", make)
 

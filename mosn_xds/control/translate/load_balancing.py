@@ -20,7 +20,7 @@ def take_balancing(take: Take, context: Context, common: Take | None) -> Balanci
     policy = take.integer("lb_policy")
     typed = take.child("load_balancing_policy")
     if typed is not None:
-        return _take_typed(typed, context, take.text("name"))
+        return _take_typed(typed, context, take.message.name)
     match policy:
         case 0:  # ROUND_ROBIN
             return _read_round_robin(take.child("round_robin_lb_config"), context)
@@ -39,7 +39,7 @@ def take_balancing(take: Take, context: Context, common: Take | None) -> Balanci
         case _:
             raise take.error(
                 "load_balancing_policy",
-                "cluster: field load_balancing_policy need to be set when using LOAD_BALANCING_POLICY_CONFIG",
+                "cluster: field load_balancing_policy need to be set",
             )
 
 

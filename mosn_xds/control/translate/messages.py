@@ -227,10 +227,26 @@ def parse_json(message_type: type[Message], fields: dict[str, Any]) -> tuple[Mes
     try:
         return json_format.ParseDict(pruned, message_type()), tuple(unknown)
     except json_format.ParseError as error:
+        path, reason = _split_parse_error(str(error))
         name = message_type.DESCRIPTOR.full_name
         raise ConfigError(
-            f"Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in {name}: {error})"
+            f"Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in {name} @ {path}: {reason})",
+            path=path,
+            hint="a string is expected: quote it" if "got 'int'" in reason or "got 'float'" in reason else "",
         ) from None
+
+
+_IN_FIELD = re.compile(r"Failed to parse (\S+) field: ")
+_AT_FIELD = re.compile(r" at (?:\w+)\.([\w.\[\]]+?)\.?\.?$")
+
+
+def _split_parse_error(text: str) -> tuple[str, str]:
+    """json_format says where in two ways, and adds dots."""
+    at = _AT_FIELD.search(text)
+    reason = _IN_FIELD.sub("", text)
+    if at is not None:
+        return at.group(1), _AT_FIELD.sub("", reason)
+    return ".".join(_IN_FIELD.findall(text)), reason.rstrip(".")
 
 
 def _prune(descriptor: Any, value: Any, path: str, unknown: list[str]) -> Any:

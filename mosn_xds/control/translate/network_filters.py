@@ -5,7 +5,7 @@ A chain is a part, and its uid is the digest of its bytes: an equal chain keeps 
 
 from mosn_xds.control.translate.chain_match import take_chain_match
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.registry import HARMLESS, Category
+from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
@@ -13,14 +13,14 @@ from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionM
 _TERMINAL = (HttpConnectionManager, TcpProxy)
 
 
-def take_filter_chain(take: Take, context: Context, uid: bytes) -> FilterChain:
-    """listener.FilterChain."""
+def take_filter_chain(take: Take, context: Context, uid: bytes, listener: str) -> FilterChain:
+    """listener.FilterChain; `listener` are the addresses that errors name."""
     name = take.text("name")
     if take.wrapped_flag("use_proxy_proto"):
         raise take.error(
             "use_proxy_proto", "use_proxy_proto is not supported", "use the proxy_protocol listener filter"
         )
-    match = take_chain_match(take.child("filter_chain_match"))
+    match = take_chain_match(take.child("filter_chain_match"), listener, name)
     transport = take_transport(take, "transport_socket", Category.DOWNSTREAM_TRANSPORT, context)
     filters = _take_filters(take, context)
     return FilterChain(uid, name, match, filters, transport, take.duration("transport_socket_connect_timeout") or None)
@@ -32,8 +32,7 @@ def _take_filters(parent: Take, context: Context) -> tuple[NetworkFilter, ...]:
     last = len(takes) - 1
     for number, take in enumerate(takes):
         network_filter = _take_filter(take, context)
-        url: str = take.message.typed_config.type_url
-        said = f"filter named {take.message.name} of type {url.rpartition('/')[2]}"
+        said = f"filter named {take.message.name} of type {factory_name(take.message.typed_config.type_url)}"
         terminal = isinstance(network_filter, _TERMINAL)
         if terminal and number != last:
             raise take.error("", f"Error: terminal {said} must be the last filter in a network filter chain.")

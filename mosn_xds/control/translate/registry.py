@@ -5,6 +5,7 @@ configuration message (``acme.filters.v1.Greeter``) and leads to a `Translation`
 """
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -123,6 +124,13 @@ HARMLESS: frozenset[str] = frozenset(
     }
 )
 """Types known to decide nothing: left out of their chain with a warning, where others would fail closed."""
+
+
+def factory_name(type_url: str) -> str:
+    """The name under which Envoy registers the extension of this configuration type, for its texts:
+    ``envoy.extensions.filters.http.router.v3.Router`` is ``envoy.filters.http.router``."""
+    package = type_url.rpartition("/")[2].rpartition(".")[0]
+    return re.sub(r"\.v\d+(alpha\d*)?$", "", package).replace("envoy.extensions.", "envoy.", 1)
 
 
 class Registry:

@@ -58,9 +58,9 @@ def take_route_table(take: Take, context: Context) -> RouteTable:
     hosts = _take_virtual_hosts(take, name, _BODY_LIMIT_BYTES if limit is None else limit, context)
     mirrors = take_mirrors(take, context)
     if known is not None and validate is not False:
-        for cluster in take.report.clusters:
+        for cluster, noun in take.report.clusters.items():
             if cluster not in known:
-                raise take.error("virtual_hosts", f"route: unknown cluster '{cluster}'")
+                raise take.error("virtual_hosts", f"route: unknown {noun} '{cluster}'", "validate_clusters: false")
     clusters = tuple(take.report.clusters)
     take.report.clusters = {**outside, **take.report.clusters}
     return RouteTable(

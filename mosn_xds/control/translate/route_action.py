@@ -40,10 +40,12 @@ def take_route_action(take: Take, context: Context) -> RouteAction:
         raise take.error(take.one_of("cluster_specifier_plugin", "inline_cluster_specifier_plugin") or "",
                          "this way to name a cluster is not supported")  # fmt: skip
     if cluster:
-        take.report.clusters[cluster] = None
+        take.report.clusters.setdefault(cluster, "cluster")
     timeout_s = take.duration("timeout")
     stream_s, grpc_max_s, grpc_offset_s, caps_stream = _take_stream_durations(take)
     auto_host = take.wrapped_flag("auto_host_rewrite")
+    if len([name for name in ("prefix_rewrite", "regex_rewrite", "path_rewrite_policy") if take.has(name)]) > 1:
+        raise take.error("regex_rewrite", "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy")
     if take.has("early_data_policy"):
         take.ignore("early_data_policy", "there is no early data")
     return RouteAction(
@@ -98,21 +100,22 @@ def _take_weighted(take: Take, context: Context) -> tuple[tuple[WeightedCluster,
     for one in take.children("clusters"):
         name = one.text("name")
         weight = one.wrapped_integer("weight")
-        if weight is None and not prefix:
-            weight = 0
+        if weight is None:
+            raise one.error("weight", f"Field 'weight' is missing in: name: \"{name}\"")
         override = context.options.runtime.get(f"{prefix}.{name}") if prefix else None
         if isinstance(override, int):
             weight = override
         cluster_header = one.text("cluster_header").lower()
-        if bool(name) == bool(cluster_header):
-            what = "both name and cluster_header are set" if name else "either name or cluster_header must be set"
-            raise one.error("name", f"Only one of name or cluster_header can be specified: {what}")
+        if name and cluster_header:
+            raise one.error("name", "Only one of name or cluster_header can be specified")
+        if not name and not cluster_header:
+            raise one.error("name", "At least one of name or cluster_header need to be specified")
         if name:
-            take.report.clusters[name] = None
+            take.report.clusters.setdefault(name, "weighted cluster")
         entries.append(
             WeightedCluster(
                 name,
-                weight or 0,
+                weight,
                 cluster_header,
                 take_header_ops(one),
                 one.text("host_rewrite_literal"),
@@ -120,9 +123,12 @@ def _take_weighted(take: Take, context: Context) -> tuple[tuple[WeightedCluster,
                 _take_metadata_match(one),
             )
         )
-        total += weight or 0
+        total += weight
     if total > _WEIGHT_LIMIT:
-        raise take.error("clusters", f"The sum of weights of all weighted clusters exceeds {_WEIGHT_LIMIT}")
+        route = take.up.up.message.name if take.up is not None and take.up.up is not None else ""
+        raise take.error(
+            "clusters", f"The sum of weights of all weighted clusters of route {route} exceeds {_WEIGHT_LIMIT}"
+        )
     expected = take.wrapped_integer("total_weight")
     if total == 0:
         raise take.error("clusters", "Sum of weights in the weighted_cluster must be greater than 0.")
@@ -176,10 +182,17 @@ def take_mirrors(take: Take, context: Context) -> tuple[Mirror, ...]:
     found = []
     for one in take.children("request_mirror_policies"):
         cluster, header = one.text("cluster"), one.text("cluster_header").lower()
-        if bool(cluster) == bool(header):
-            raise one.error("cluster", "Exactly one of cluster or cluster_header must be specified in a mirror policy")
+        if not cluster and not header:
+            raise one.error(
+                "cluster", "Exactly one of cluster or cluster_header in request mirror policy need to be specified"
+            )
+        if cluster and header:
+            raise one.error(
+                "cluster",
+                f"Only one of cluster '{cluster}' or cluster_header '{header}' in request mirror policy can be specified",
+            )
         if cluster:
-            take.report.clusters[cluster] = None
+            take.report.clusters.setdefault(cluster, "shadow cluster")
         if one.has("trace_sampled"):
             one.ignore("trace_sampled", "there is no tracing yet")
         append = not one.flag("disable_shadow_host_suffix_append")
@@ -188,7 +201,7 @@ def take_mirrors(take: Take, context: Context) -> tuple[Mirror, ...]:
 
 
 def _take_upgrades(take: Take) -> tuple[UpgradePolicy, ...]:
-    found = []
+    found: list[UpgradePolicy] = []
     for one in take.children("upgrade_configs"):
         kind = one.text("upgrade_type")
         enabled = one.wrapped_flag("enabled")
@@ -196,9 +209,9 @@ def _take_upgrades(take: Take) -> tuple[UpgradePolicy, ...]:
             if kind.lower() != "connect":
                 raise one.error("connect_config", f"Non-CONNECT upgrade type {kind} has ConnectConfig")
             one.ignore("connect_config", "CONNECT is passed on, not terminated")
+        if any(known.upgrade_type == kind.lower() for known in found):
+            raise one.error("upgrade_type", f"Duplicate upgrade {kind}")
         found.append(UpgradePolicy(kind.lower(), enabled is not False))
-    if len({policy.upgrade_type for policy in found}) != len(found):
-        raise take.error("upgrade_configs", "Duplicate upgrade type")
     return tuple(found)
 
 

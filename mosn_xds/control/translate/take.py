@@ -27,8 +27,8 @@ MAX_DURATION_S = 315_576_000_000
 
 
 class Report:
-    """What a translation found besides its result: `clusters` are those that routes and proxies name, `needs` the
-    resources that it waits for, both in order."""
+    """What a translation found besides its result: `clusters` are those that routes and proxies name, with what they are
+    called there (``weighted cluster``), `needs` the resources that it waits for, both in order."""
 
     __slots__ = ("clusters", "needs", "takes", "unread", "warnings")
 
@@ -36,7 +36,7 @@ class Report:
         self.takes: list[Take] = []
         self.unread: list[str] = []
         self.warnings: list[str] = []
-        self.clusters: dict[str, None] = {}
+        self.clusters: dict[str, str] = {}
         self.needs: dict[Need, None] = {}
 
     def __repr__(self) -> str:
@@ -157,6 +157,11 @@ class Take:
             text = value.name if value is not None else str(number)
             raise self.error(name, f"{text} is not supported") from None
 
+    def integer_of(self, name: str) -> int:
+        """The number of an enum or integer that is only looked at, and taken by somebody else."""
+        value: int = self.left.get(name, 0)
+        return value
+
     def wrapped_flag(self, name: str) -> bool | None:
         """A BoolValue; None when absent."""
         wrapper = self.left.pop(name, None)
@@ -179,9 +184,9 @@ class Take:
             return None
         seconds, nanos = value.seconds, value.nanos
         if seconds < 0 or nanos < 0:
-            raise self.error(name, f"Invalid duration: Expected positive duration: seconds: {seconds} nanos: {nanos}")
+            raise self.error(name, _duration_text("Expected positive duration", seconds, nanos))
         if seconds > MAX_DURATION_S or nanos > 999_999_999:
-            raise self.error(name, f"Invalid duration: Duration out-of-range: seconds: {seconds} nanos: {nanos}")
+            raise self.error(name, _duration_text("Duration out-of-range", seconds, nanos))
         result: float = seconds + nanos / 1e9 if nanos else float(seconds)
         return result
 
@@ -218,6 +223,11 @@ class Take:
             if name in self.left:
                 return name
         return None
+
+
+def _duration_text(what: str, seconds: int, nanos: int) -> str:
+    shown = [f"{name}: {value}" for name, value in (("seconds", seconds), ("nanos", nanos)) if value]
+    return f"Invalid duration: {what}: {' '.join(shown)}"
 
 
 def unknown_field_paths(message: Message, raw: bytes) -> list[str]:

@@ -33,13 +33,13 @@ def translate(take: Take, context: Context, name: str) -> TcpProxy | CloseConnec
 def _take_clusters(take: Take) -> tuple[TcpCluster, ...]:
     if take.has("cluster"):
         cluster = take.text("cluster")
-        take.report.clusters[cluster] = None
+        take.report.clusters.setdefault(cluster, "cluster")
         return (TcpCluster(cluster),)
     weighted = take.child("weighted_clusters")
     found = []
     for one in weighted.children("clusters") if weighted is not None else ():
         cluster = one.text("name")
-        take.report.clusters[cluster] = None
+        take.report.clusters.setdefault(cluster, "cluster")
         found.append(TcpCluster(cluster, one.integer("weight")))
     return tuple(found)
 

@@ -94,7 +94,7 @@ class Validator:
         for one_of in descriptor.oneofs:
             if one_of.GetOptions().Extensions[validate_pb2.required]:
                 members = frozenset(field.number for field in one_of.fields)
-                text = f'{descriptor.name}ValidationError.field: "{one_of.name}", reason: is required'
+                text = f'field: "{one_of.name}", reason: is required'
                 plan.one_ofs.append((members, ("", text)))
         return plan
 
