@@ -41,7 +41,8 @@ def take_access_logs(parent: Take, context: Context, name: str = "access_log") -
 
 def file_log(take: Take, context: Context, name: str) -> AccessLog:
     """envoy.access_loggers.file."""
-    return AccessLog(take.text("path"), _take_file_format(take, context))
+    path = context.check_log_path(take, "path", take.text("path"))
+    return AccessLog(path, _take_file_format(take, context))
 
 
 def _take_file_format(take: Take, context: Context) -> TextFormat | JsonFormat:

@@ -6,6 +6,8 @@ The memory is two generations of at most `PART_MEMORY_BYTES` of source bytes eac
 generation is forgotten.
 """
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -49,7 +51,7 @@ class Context:
         self.validator = Validator()
         self.skip_filters = _skip_filters(node)
         self.endpoint_metadata: Memo[EndpointMetadata] = Memo(10_000)
-        self._regexes: Memo[str] = Memo(10_000)
+        self._regexes: Memo[int] = Memo(10_000)
         self._regex_options = re2.Options()
         self._regex_options.log_errors = False
         self._young: dict[_PartKey, _Part] = {}
@@ -153,8 +155,24 @@ class Context:
                 f"regex '{pattern}' RE2 program size of {compiled.programsize} > max program size of {limit} set for the "
                 "error level threshold. Increase configured max program size if necessary.",
             )
-        self._regexes.put(pattern, pattern)
+        self._regexes.put(pattern, compiled.groups)
         return pattern
+
+    def regex_groups(self, pattern: str) -> int:
+        """How many groups a checked pattern has."""
+        groups = self._regexes.get(pattern)
+        return re2.compile(pattern, self._regex_options).groups if groups is None else groups
+
+    def check_log_path(self, take: Take, name: str, path: str) -> str:
+        """`path` if a log can be appended to there, as Envoy finds out when it loads the configuration."""
+        if path.startswith("/dev/"):
+            return path
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a pipe that nobody reads yet
+                raise take.error(name, f"unable to open file '{path}': {error.strerror}") from None
+        return path
 
 
 @dataclass(frozen=True, slots=True)

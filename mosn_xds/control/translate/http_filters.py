@@ -6,9 +6,10 @@ that say that they are optional, types known to decide nothing, and names that t
 """
 
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.messages import config_json
 from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.filters import HttpFilter, RouterFilter, UnknownFilter
+from mosn_xds.spec.filters import ExtensionFilter, HttpFilter, RouterFilter, UnknownFilter
 
 
 def take_http_filters(parent: Take, context: Context, name: str = "http_filters") -> tuple[HttpFilter, ...]:
@@ -55,6 +56,10 @@ def _take_filter(take: Take, context: Context) -> HttpFilter | None:
         type_name, value = found.type_name, found.value
     if value is not None:
         return HttpFilter(name, value, disabled)
+    entry = None if config is None else context.registry.stream_filter(type_name, name)
+    config_text = None if entry is None else config_json(config)
+    if entry is not None and config_text is not None:
+        return HttpFilter(name, ExtensionFilter(entry, config_text), disabled)
     where = f"{name} of type {type_name}" if type_name else f"{name} without a configuration"
     if optional or type_name in HARMLESS:
         take.warn("", f"{where} is not known, and left out")

@@ -1,9 +1,12 @@
 """Matchers of strings, headers and query parameters (envoy.type.matcher.v3, envoy.config.route.v3)."""
 
+import re
+
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.common import HeaderMatch, QueryMatch, RegexRewrite, StringMatch, StringMatchKind
 
+_REFERENCE = re.compile(r"\\([0-9\\]?)")
 _STRING_KINDS = {
     "exact": StringMatchKind.EXACT,
     "prefix": StringMatchKind.PREFIX,
@@ -75,11 +78,25 @@ def take_query_match(take: Take, context: Context) -> QueryMatch:
 
 
 def take_regex_rewrite(parent: Take, name: str, context: Context) -> RegexRewrite | None:
-    """type.matcher.RegexMatchAndSubstitute; None when absent."""
+    """type.matcher.RegexMatchAndSubstitute; None when absent.
+
+    Raises ConfigError for a substitution that RE2 could not carry out. (Envoy takes it, and then rewrites nothing.)
+    """
     take = parent.child(name)
     if take is None:
         return None
     pattern = take.child("pattern")
     if pattern is None:
         raise take.error("pattern", "a pattern is required")
-    return RegexRewrite(take_regex(pattern, context), take.text("substitution"))
+    rewrite = RegexRewrite(take_regex(pattern, context), take.text("substitution"))
+    groups = context.regex_groups(rewrite.pattern)
+    for reference in _REFERENCE.findall(rewrite.substitution):
+        if not reference:
+            raise take.error("substitution", "Rewrite schema error: '\\' must be followed by a digit or '\\'.")
+        if reference != "\\" and int(reference) > groups:
+            raise take.error(
+                "substitution",
+                f"Rewrite schema requests {reference} matches, but the regexp only has {groups} parenthesized "
+                "subexpressions.",
+            )
+    return rewrite

@@ -10,6 +10,7 @@ is how Istio sends extensions that its own build does not link.
 """
 
 import importlib
+import json
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -194,6 +195,17 @@ def unpack(any_message: Any) -> Unpacked:
     if short_type(type_url) not in _TYPED_STRUCTS:
         return Unpacked(type_url, message)
     return _from_struct(message)
+
+
+def config_json(any_message: Any) -> bytes | None:
+    """What an Any says as JSON, for code that takes it so: a TypedStruct's value, or the message's proto JSON. None for
+    the bytes of a type that nobody knows. Raises `ConfigError` for malformed ones."""
+    found = message_class(any_message.type_url)
+    if found is None:
+        return None
+    message: Any = decode(found, any_message.value)
+    inner = message.value if short_type(any_message.type_url) in _TYPED_STRUCTS else message
+    return json.dumps(json_format.MessageToDict(inner, preserving_proto_field_name=True)).encode()
 
 
 def decode(message_type: type[Message], raw: bytes) -> Message:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.messages import short_type, unpack
+from mosn_xds.control.translate.messages import config_json, short_type, unpack
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.filters import FilterDisabled, FilterEnabled, PerFilter
+from mosn_xds.spec.filters import ExtensionFilter, FilterDisabled, FilterEnabled, PerFilter
 
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
 
@@ -37,6 +37,10 @@ def _translate(take: Take, key: str, name: str, config: Any, context: Context) -
             return FilterEnabled()
         config, key = inner, f"{key}.config"
     found = context.extension_of(take, key, config, Category.ROUTE_CONFIG, name)
+    entry = context.registry.stream_filter(found.type_name, name) if found.value is None else None
+    text = None if entry is None else config_json(config)
+    if entry is not None and text is not None:
+        return ExtensionFilter(entry, text)
     if found.value is None:
         take.ignore(key, f"no per-route configuration of type {found.type_name} is known")
         return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mosn_xds.control.translate.take import Take
 
 ENTRY_POINT_GROUP = "mosn_xds.translators"
+STREAM_FILTER_GROUP = "mosn_xds.stream_filters"
 
 Translate = Callable[["Take", "Context", str], Any]
 """(the configuration, what is shared, the extension's name in the config) to the category's Spec. Raises ConfigError."""
@@ -134,13 +135,15 @@ def factory_name(type_url: str) -> str:
 
 
 class Registry:
-    """Finds translators. `found` are the entry points of other packages."""
+    """Finds translators. `found` are the entry points of other packages, `stream_filters` the names of those that are
+    HTTP filters; None: those that are installed."""
 
-    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+    def __init__(self, found: Iterable[EntryPoint] | None = None, stream_filters: frozenset[str] | None = None) -> None:
         self._entry_points: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
             self._entry_points.setdefault(entry.name, []).append(entry)
         self._loaded: dict[tuple[Category, str], Translate | None] = {}
+        self._stream_filters: frozenset[str] | None = stream_filters
 
     def __repr__(self) -> str:
         return f"<Registry {len(BUILT_IN)} built in, {len(self._entry_points)} by entry point>"
@@ -151,6 +154,13 @@ class Registry:
         if key not in self._loaded:
             self._loaded[key] = self._load(category, type_name)
         return self._loaded[key]
+
+    def stream_filter(self, type_name: str, name: str) -> str | None:
+        """The entry point of an HTTP filter of somebody else's: called like its configuration's type, or like the filter
+        in the chain. Such filters need no translator, they get their configuration as JSON."""
+        if self._stream_filters is None:
+            self._stream_filters = frozenset(entry.name for entry in entry_points(group=STREAM_FILTER_GROUP))
+        return next((known for known in (type_name, name) if known in self._stream_filters), None)
 
     def _load(self, category: Category, type_name: str) -> Translate | None:
         place = BUILT_IN.get((category, type_name))
