@@ -24,6 +24,7 @@ import trio
 from mosn_xds.base.clock import Clock, SystemClock
 from mosn_xds.base.log import Level, LogControl
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.control.stats import ListenerManagerStats
 from mosn_xds.process.hosts import HostTotals
 from mosn_xds.process.lifecycle import ServerState, ServerStats, resident_bytes
 from mosn_xds.process.options import Mode, Options
@@ -89,6 +90,7 @@ class AgentProcess:
         self.started_wall_s = self.clock.wall()
         self._started_s = self.clock.monotonic()
         self._server_stats = stats.group(ServerStats, "server.")
+        self._listener_stats = stats.group(ListenerManagerStats, "listener_manager.")
         self._server_stats.concurrency = len(supervisor.slots)
         self._server_stats.measure = self._measure
         self._control: ControlHalf | None = None
@@ -242,6 +244,9 @@ class AgentProcess:
         stats.workers_serving = sum(slot.state is WorkerState.SERVING for slot in supervisor.slots)
         stats.worker_restarts = sum(max(0, slot.starts - 1) for slot in supervisor.slots)
         stats.worker_refusals = supervisor.refusals_total
+        draining = {name: count for slot in supervisor.slots for name, count in slot.draining.items()}
+        self._listener_stats.total_listeners_draining = len(draining)
+        self._listener_stats.workers_started = int(self.live.is_set())
         stats.total_connections = self.totals.sum_of("listener.", "downstream_cx_active")
         pids = [os.getpid(), *(slot.pid for slot in supervisor.slots if slot.pid)]
         stats.memory_physical_size = stats.memory_allocated = stats.memory_heap_size = resident_bytes(pids)

@@ -28,6 +28,8 @@ from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import Snapshot
 
 ADMISSION_RETRY_S = 5.0
+REMOVED_SHOWN_S = 5.0
+"""Long enough for workers to say whether a removed listener still has connections."""
 
 
 def make_wiring(bootstrap: Bootstrap) -> Wiring:
@@ -73,6 +75,10 @@ class Configuration:
         reject_unknown_fields: bool = False,
     ) -> None:
         self.bootstrap = bootstrap
+        self.removed_listeners: dict[str, tuple[bytes, float]] = {}
+        """Listeners that were removed while they had connections: their bytes, and when (wall-clock seconds)."""
+        self._known_listeners: dict[str, bytes] = {}
+        self._clock = clock
         self._supervisor = supervisor
         translator = Translator(
             bootstrap.node, Options(reject_unknown_fields=reject_unknown_fields, runtime=bootstrap.runtime)
@@ -86,7 +92,7 @@ class Configuration:
             random.Random(),
             stats,
             admit=self._admit,
-            observe=self._forget_dropped,
+            observe=self._note_listeners,
         )
 
     def __repr__(self) -> str:
@@ -117,11 +123,25 @@ class Configuration:
         if isinstance(product.spec, Listener):
             self._supervisor.reserve(product.spec)
 
-    def _forget_dropped(self, keys: Collection[ResourceKey]) -> None:
-        """A listener that is gone needs no reservation."""
+    def _note_listeners(self, keys: Collection[ResourceKey]) -> None:
+        """A listener that is gone needs no reservation, and is shown as long as it drains."""
         for key in keys:
-            if key.type_url == LDS.url and self.discovery.store.get(key) is None:
+            if key.type_url != LDS.url:
+                continue
+            record = self.discovery.store.get(key)
+            if record is None:
                 self._supervisor.release(key.name)
+                raw = self._known_listeners.pop(key.name, None)
+                if raw is not None:
+                    self.removed_listeners[key.name] = (raw, self._clock.wall())
+            elif record.good is not None:
+                self._known_listeners[key.name] = record.good.raw
+                self.removed_listeners.pop(key.name, None)
+        draining = {name for slot in self._supervisor.slots for name in slot.draining}
+        expired = self._clock.wall() - REMOVED_SHOWN_S
+        self.removed_listeners = {
+            name: (raw, at) for name, (raw, at) in self.removed_listeners.items() if name in draining or at > expired
+        }
 
     async def _retry_admission(self) -> None:
         while True:

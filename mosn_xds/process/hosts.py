@@ -47,7 +47,7 @@ class HostTotals:
         """The host's totals by name; empty if no worker has used it."""
         key = (cluster, address)
         total = dict(self._left.get(key, {}))
-        for figures in self._by_source.values():
+        for figures in list(self._by_source.values()):  # it may be asked from a thread
             for name, value in figures.get(key, {}).items():
                 total[name] = total.get(name, 0) + value
         return total
