@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.tcp_upstream import TcpUpstream
-from tests.support.upstream import Upstream
+from tests.support.server import DeafUpstream, Server
 
 Config = dict[str, Any]
 
@@ -47,7 +46,7 @@ class Bed:
 
     listeners: Sequence[Config]
     clusters: Sequence[Config]
-    upstreams: Mapping[str, Callable[[str], Upstream | TcpUpstream]] = field(default_factory=dict)
+    upstreams: Mapping[str, Callable[[str], Server | DeafUpstream]] = field(default_factory=dict)
     extra: Config = field(default_factory=dict)
 
     def bootstrap(self) -> Config:

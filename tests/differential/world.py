@@ -19,6 +19,7 @@ from tests.differential.normal import NormalForm
 from tests.support.client import Connection, Response, request_bytes
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
+from tests.support.server import DeafUpstream, Server
 from tests.support.tcp_upstream import TcpUpstream
 from tests.support.upstream import SeenRequest, Upstream
 
@@ -148,7 +149,7 @@ class World:
         self._bed = bed
         self._folder = folder
         self._allocator = ports
-        self._upstreams: dict[str, Upstream | TcpUpstream] = {}
+        self._upstreams: dict[str, Server | DeafUpstream] = {}
         self._ports: dict[str, int] = {}
         self.normal = NormalForm(self._ports)
         self._proxy: Proxy | None = None

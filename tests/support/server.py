@@ -140,3 +140,29 @@ class Server:
 
     def serve(self, stream: Stream, number: int) -> None:
         raise NotImplementedError
+
+
+class DeafUpstream:
+    """A server whose backlog is full: the kernel drops every SYN, so that connecting takes until it times out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        self._waiting = []
+        for _ in range(4):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(("127.0.0.1", self.port))
+            self._waiting.append(sock)
+
+    def __repr__(self) -> str:
+        return f"<DeafUpstream {self.name} 127.0.0.1:{self.port}>"
+
+    def close(self) -> None:
+        """Close everything."""
+        for sock in (*self._waiting, self._listener):
+            sock.close()
