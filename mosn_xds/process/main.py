@@ -76,6 +76,7 @@ def _validate(options: Options) -> int:
 def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "Bootstrap") -> int:
     import trio  # noqa: PLC0415
 
+    from mosn_xds.process.admin_service import AdminService  # noqa: PLC0415
     from mosn_xds.process.agent import AgentProcess  # noqa: PLC0415
     from mosn_xds.process.configuration import Configuration  # noqa: PLC0415
     from mosn_xds.process.hosts import HostTotals  # noqa: PLC0415
@@ -105,4 +106,4 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     configuration = Configuration(
         bootstrap, supervisor, stats, clock, reject_unknown_fields=options.reject_unknown_dynamic_fields
     )
-    return trio.run(agent.run, configuration)
+    return trio.run(agent.run, configuration, AdminService(configuration))
