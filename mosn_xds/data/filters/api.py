@@ -13,17 +13,31 @@ A head phase may be an ``async def``: the stream is suspended and a task runs it
 returns counts as the verdict. That costs a task, which a rare decision (asking a policy server) can afford.
 
 An exception from a filter fails its stream with 500 and details ``filter_exception{NAME}``; it never reaches the worker.
+
+A filter of somebody else's is a class behind an entry point of the group ``mosn_xds.stream_filters``; its `Options` say
+what may be configured. The whole of one that answers requests without a token, to be tried with `harness.FilterHarness`::
+
+    class NeedToken(StreamFilter):
+        class Options(FilterOptions, frozen=True):
+            header: str
+
+        def on_request(self, stream, end):
+            if stream.request.get(self.options.header.encode()) is None:
+                return Reply(401, b"who are you?", details="no_token")
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
 
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from mosn_xds.data.observe.info import ConnectionInfo
+    from mosn_xds.spec.common import Address
     from mosn_xds.spec.filters import PerFilter
 
 
@@ -73,6 +87,10 @@ class FilterStream(Protocol):
     """The request head; edit it in `on_request`."""
     response: ResponseHead | None
     connection: "ConnectionInfo"
+    remote: "Address | None"
+    """The trusted client address (x-forwarded-for considered), where it is not the connection's."""
+    metadata: dict[str, dict[str, Any]] | None
+    """Dynamic metadata: namespace, then key; written by `set_metadata`."""
     state: dict[Any, Any]
     """A place for filters' own notes, keyed by the filter object."""
     flags: int
@@ -128,11 +146,22 @@ class FilterContext(Protocol):
         ...
 
 
+class FilterOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what a filter can be configured with: fields are options, an unknown option is an error."""
+
+
 class StreamFilter:
     """Base of stream filters; every phase here does nothing and is left out of the compiled chain."""
 
+    Options: ClassVar[type[FilterOptions]] = FilterOptions
+    """The type of `options`; the JSON of the configuration is decoded into it."""
+
     name: str = ""
     """The name in the chain; set by the builder before the first stream."""
+
+    def __init__(self, options: Any, context: "FilterContext") -> None:
+        self.options = options
+        self.context = context
 
     def on_request(self, stream: FilterStream, end: bool) -> Verdict | Awaitable[Verdict]:
         """The request head has come and its route is known; `end`: no body will follow."""
