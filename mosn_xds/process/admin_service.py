@@ -181,7 +181,7 @@ class RunningAgent:
             WorkerView(
                 slot.number,
                 slot.pid or None,
-                slot.feed.applied if slot.feed is not None else 0,
+                slot.feed.held.generation if slot.feed is not None else 0,
                 max(0, slot.starts - 1),
                 slot.state.value,
             )
