@@ -57,7 +57,7 @@ class Http1Stream:
 
     def __init__(self, connection: "Http1Connection", handler: StreamHandler, id: int) -> None:
         self.connection: Http1Connection | None = connection
-        self.handler = handler
+        self.handler: StreamHandler | None = handler
         self.host = connection.host
         self.local = connection.local
         self.connection_id = connection.id
@@ -120,8 +120,9 @@ class Http1Stream:
             connection.wire.resume_reading()
 
     def detach(self) -> None:
-        """For the connection: this exchange is over."""
+        """For the connection: this exchange is over. Its links are cut, for the handler may keep it."""
         connection, self.connection = self.connection, None
+        self.handler = None
         if connection is not None and self._paused:
             self._paused = False
             connection.wire.resume_reading()
@@ -277,19 +278,23 @@ class Http1Connection:
             self._pool.on_connect_failure(self, failure, detail)
 
     def on_above_high_water(self) -> None:
-        if self._stream is not None:
+        handler = self._stream.handler if self._stream is not None else None
+        if handler is not None:
             self.settings.stats.upstream_flow_control_backed_up_total += 1
-            self._stream.handler.on_upstream_above_high_water()
+            handler.on_upstream_above_high_water()
 
     def on_below_low_water(self) -> None:
-        if self._stream is not None:
+        handler = self._stream.handler if self._stream is not None else None
+        if handler is not None:
             self.settings.stats.upstream_flow_control_drained_total += 1
-            self._stream.handler.on_upstream_below_low_water()
+            handler.on_upstream_below_low_water()
 
     # Inside.
 
     def _deliver(self, stream: Http1Stream, events: list[Event]) -> None:
         handler = stream.handler
+        if handler is None:
+            return
         for event in events:
             if isinstance(event, Data):
                 if event.end_stream:
@@ -333,11 +338,13 @@ class Http1Connection:
 
     def _fail(self, stream: Http1Stream, reason: ResetReason) -> None:
         """The exchange ends early, and with it the connection."""
+        handler = stream.handler
         self._end(stream)
         self._leave(active=True)
         self.wire.close(flush=False)
         stale = reason is ResetReason.CONNECTION_TERMINATION and stream.reused and not stream.bytes_received
-        stream.handler.on_upstream_reset(reason, "", stale)
+        if handler is not None:
+            handler.on_upstream_reset(reason, "", stale)
 
     def _end(self, stream: Http1Stream) -> None:
         stream.bytes_received, stream.bytes_sent = self._meter.count_bytes(self.wire)

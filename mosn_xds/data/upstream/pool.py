@@ -96,19 +96,25 @@ class PooledConnection(Protocol):
 class Waiting:
     """A stream that waits for a connection: the `PendingStream` of a pool."""
 
-    __slots__ = ("handler", "pool")
+    __slots__ = ("_handler", "_pool")
 
     def __init__(self, pool: "ConnectionPool", handler: "StreamHandler") -> None:
-        self.pool: ConnectionPool | None = pool
-        self.handler = handler
+        self._pool: ConnectionPool | None = pool
+        self._handler: StreamHandler | None = handler
 
     def cancel(self) -> None:
-        pool, self.pool = self.pool, None
-        if pool is not None:
-            pool.cancel(self)
+        pool = self._pool
+        if self.end() is not None and pool is not None:
+            pool.on_cancel(self)
+
+    def end(self) -> "StreamHandler | None":
+        """For the pool: who waited, None if nobody does any more; links are cut, for the handler may keep this."""
+        handler, self._handler = self._handler, None
+        self._pool = None
+        return handler
 
     def __repr__(self) -> str:
-        return f"<Waiting for {self.pool!r}>"
+        return f"<Waiting for {self._pool!r}>"
 
 
 class ConnectionPool:
@@ -172,8 +178,8 @@ class ConnectionPool:
         self._connect_for_waiting()
         return waiting
 
-    def cancel(self, waiting: Waiting) -> None:
-        """`waiting` is not interested any more. Its connection is made nevertheless, for the next one."""
+    def on_cancel(self, waiting: Waiting) -> None:
+        """`waiting` has been given up. Its connection is made nevertheless, for the next one."""
         self._take_out(waiting)
         self._stats.upstream_rq_cancelled += 1
         if self._draining and not self._waiting:
@@ -204,8 +210,9 @@ class ConnectionPool:
         while self._waiting and self._ready:
             waiting = next(iter(self._waiting))
             self._take_out(waiting)
-            waiting.pool = None
-            self._attach(waiting.handler)
+            handler = waiting.end()
+            if handler is not None:
+                self._attach(handler)
         if self._waiting:
             self._connect_for_waiting()
 
@@ -251,11 +258,10 @@ class ConnectionPool:
         if self._breaker.pending is not None:
             self._breaker.pending.add(-len(failed))
         for waiting in failed:
-            if waiting.pool is None:  # cancelled by one of those before it
-                continue
-            waiting.pool = None
-            stats.upstream_rq_pending_failure_eject += 1
-            waiting.handler.on_upstream_failure(reason, detail, host)
+            handler = waiting.end()
+            if handler is not None:  # else cancelled by one of those before it
+                stats.upstream_rq_pending_failure_eject += 1
+                handler.on_upstream_failure(reason, detail, host)
 
     def on_closed(self, connection: PooledConnection) -> None:
         """`connection` is gone, or will be when its output is sent; its streams have been told."""
