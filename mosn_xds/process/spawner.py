@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from mosn_xds.base.log import LogControl, LogSettings
+from mosn_xds.process.wire import receive_with_fds
 
 MAX_PACKET_BYTES = 4096
 
@@ -100,7 +101,7 @@ class Spawner:
                 return
 
     def _take_request(self) -> bool:
-        packet, fds, _, _ = socket.recv_fds(self._control, MAX_PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        packet, fds = receive_with_fds(self._control, MAX_PACKET_BYTES, 1)
         if not packet:
             return False
         request = _decoder.decode(packet)

@@ -7,6 +7,7 @@ batch for each frame that carries some, in the order of these frames.
 
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ MAX_FDS = 253
 """SCM_MAX_FD: what one message can carry."""
 _READ_BYTES = 256 << 10
 _WRITE_BYTES = 64 << 10
+_INT_BYTES = array("i").itemsize
 
 
 class FeedWire:
@@ -104,7 +106,7 @@ class FeedWire:
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _READ_BYTES, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+                data, fds = receive_with_fds(self._sock, _READ_BYTES, MAX_FDS)
             except BlockingIOError:
                 continue
             except ConnectionResetError:  # the peer died with unread data
@@ -132,6 +134,16 @@ class FeedWire:
             _close_all(fds)
         self._queue.clear()
         self._queued_bytes = 0
+
+
+def receive_with_fds(sock: socket.socket, size: int, max_fds: int) -> tuple[bytes, list[int]]:
+    """Bytes and the descriptors that came along, which no child inherits: `socket.recv_fds` ignores its flags."""
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_LEN(max_fds * _INT_BYTES), socket.MSG_CMSG_CLOEXEC)
+    fds = array("i")
+    for level, kind, body in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(body[: len(body) - len(body) % _INT_BYTES])
+    return data, list(fds)
 
 
 def _close_all(fds: Sequence[int]) -> None:
