@@ -69,6 +69,11 @@ def address(port: str | int, host: str = "127.0.0.1") -> Config:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
+def listener_port(name: str) -> str:
+    """The name of a listener's port, so that a listener and an upstream may share theirs."""
+    return f"listener {name}"
+
+
 def file_log(name: str, **more: Any) -> Config:
     """The access log that the cases compare, in the file of that name."""
     line = "\t".join(LOG_OPERATORS.values()) + "\n"
@@ -123,10 +128,10 @@ def hcm(
 
 
 def listener(name: str, *filters: Config, chains: Sequence[Config] | None = None, **fields: Any) -> Config:
-    """A listener on 127.0.0.1 whose port has the listener's name; one chain of `filters`, or `chains`."""
+    """A listener on 127.0.0.1 with one chain of `filters`, or `chains`."""
     return {
         "name": name,
-        "address": address(name),
+        "address": address(listener_port(name)),
         "filter_chains": list(chains) if chains is not None else [{"filters": list(filters)}],
         **fields,
     }

@@ -230,7 +230,7 @@ def test_request_formatters(proxy: World) -> None:
     assert seen.get("x-host") == "formatters"
     assert seen.get("x-protocol") == "HTTP/1.1"
     assert seen.get("x-client") == "127.0.0.1"
-    assert seen.get("x-local") == f"127.0.0.1:{proxy.port('http')}"
+    assert seen.get("x-local") == f"127.0.0.1:{proxy.listener_port('http')}"
     assert seen.get("x-route") == "formatted"
     assert seen.get("x-cluster") == "a"
     assert seen.get("x-percent") == "100%"

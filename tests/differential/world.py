@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.differential.bed import LOG_OPERATORS, Bed
+from tests.differential.bed import LOG_OPERATORS, Bed, listener_port
 from tests.differential.normal import NormalForm
 from tests.support.client import Connection, Response, request_bytes
 from tests.support.ports import PortAllocator
@@ -96,7 +96,7 @@ class Link:
     def __init__(self, world: "World", listener: str, source: str | None = None) -> None:
         self._world = world
         self._listener = listener
-        self.raw = Connection(world.port(listener), source=source)
+        self.raw = Connection(world.listener_port(listener), source=source)
 
     def __enter__(self) -> "Link":
         return self
@@ -188,10 +188,14 @@ class World:
         return self._proxy
 
     def port(self, name: str) -> int:
-        """The port of a listener, an upstream, or any other name in the bed."""
+        """The port of an upstream, or of any other name in the bed."""
         if name not in self._ports:
             self._ports[name] = self._allocator.take()
         return self._ports[name]
+
+    def listener_port(self, name: str) -> int:
+        """The port of the listener."""
+        return self.port(listener_port(name))
 
     def upstream(self, name: str) -> Upstream:
         """The HTTP upstream of that name."""
