@@ -20,6 +20,7 @@ from mosn_xds.spec.common import Format, FormatOperator, FormatText
 _encode_json = msgspec.json.Encoder().encode
 _EXACT_INTEGERS = 1e17
 """Below it a whole number is printed without an exponent or a fraction."""
+_NEVER_ESCAPED = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 _STRUCTURED = frozenset({"DYNAMIC_METADATA"})
 """Operators whose values may be objects, lists and floats."""
 
@@ -31,7 +32,7 @@ class Formatter:
 
     def __init__(self, format: Format, environment: FormatEnvironment, *, omit_empty: bool = False) -> None:
         self._missing = b"" if omit_empty else b"-"
-        self._getters = tuple(_getter(part, environment) for part in format if isinstance(part, FormatOperator))
+        self._getters = tuple(_text_getter(part, environment) for part in format if isinstance(part, FormatOperator))
         pieces = [part.text.encode().replace(b"%", b"%%") if isinstance(part, FormatText) else b"%b" for part in format]
         self._template = b"".join(pieces)
         self.constant: bytes | None = None if self._getters else self._template % ()
@@ -56,7 +57,20 @@ class Formatter:
         return self._template % tuple(values)
 
 
-def _getter(operator: FormatOperator, environment: FormatEnvironment) -> Getter:
+def _text_getter(operator: FormatOperator, environment: FormatEnvironment) -> Getter:
+    get = compile_operator(operator, environment)
+    limit = operator.max_length
+    if limit is None:
+        return get
+
+    def shortened(info: StreamInfo) -> Value:
+        value = get(info)
+        return _as_text(value)[:limit] if value is not None else None
+
+    return shortened
+
+
+def _typed_getter(operator: FormatOperator, environment: FormatEnvironment) -> Getter:
     get = compile_operator(operator, environment)
     limit = operator.max_length
     if limit is None:
@@ -74,12 +88,11 @@ def _as_text(value: Value) -> bytes:
 
 
 def json_string(text: bytes) -> bytes:
-    """The bytes as a JSON string; bytes above 127 that are not UTF-8 become escapes, all of them."""
+    """The bytes as a JSON string; in one that is not UTF-8 each byte that is special or above 126 becomes ``\\u00XX``."""
     try:
         return _encode_json(text.decode())
     except UnicodeDecodeError:
-        escaped = b"".join(b"\\u%04x" % byte if byte > 127 else _encode_json(chr(byte))[1:-1] for byte in text)
-        return b'"%b"' % escaped
+        return b'"%b"' % b"".join(b"%c" % byte if byte in _NEVER_ESCAPED else b"\\u%04x" % byte for byte in text)
 
 
 _Leaf = Callable[[StreamInfo], object]
@@ -115,7 +128,7 @@ def _json_value(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_INTEGERS:
         return int(value)
     if isinstance(value, dict):
-        return {key: _json_value(item) for key, item in value.items()}
+        return {key: _json_value(item) for key, item in sorted(value.items())}
     if isinstance(value, list):
         return [_json_value(item) for item in value]
     return value
@@ -163,9 +176,9 @@ def _compile_node(node: JsonNode, environment: FormatEnvironment, *, omit_empty:
 def _compile_text(node: JsonText, environment: FormatEnvironment, *, omit_empty: bool) -> _Leaf:
     if len(node.format) == 1 and isinstance(operator := node.format[0], FormatOperator):
         if operator.name in _STRUCTURED:
-            get = _getter(operator, environment)
+            get = _typed_getter(operator, environment)
             return lambda info: _json_value(get(info))
-        return _getter(operator, environment)
+        return _typed_getter(operator, environment)
     formatter = Formatter(node.format, environment, omit_empty=omit_empty)
     if formatter.constant is not None:
         constant = formatter.constant

@@ -23,7 +23,6 @@ FLUSH_BYTES = 64 * 1024
 LIMIT_BYTES = 4 * 1024 * 1024
 """What a file may have waiting."""
 _BATCH_BYTES = 256 * 1024
-_BLOCKED_RETRY_S = 0.05
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -97,6 +96,11 @@ class LogFile:
             os.eventfd_write(self._wake, 1)
 
     # The writer thread's side.
+
+    @property
+    def fd(self) -> int:
+        """Where lines go now."""
+        return self._fd
 
     @property
     def waiting(self) -> bool:
@@ -196,6 +200,8 @@ class LogFiles:
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Write out what is waiting and end the thread; what a pipe does not take within `timeout_s` is lost."""
+        if self._closing:
+            return
         self._closing = True
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -209,38 +215,47 @@ class LogFiles:
         os.close(self._wake)
 
     def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        blocked = False
+        blocked: list[LogFile] = []
         while True:
-            timeout_s = _BLOCKED_RETRY_S if blocked else self._flush_interval_s
-            if poller.poll(timeout_s * 1000):
-                os.eventfd_read(self._wake)
-            elif not blocked and any(file.waiting for file in self._files.values()):
-                self._stats.flushed_by_timer += 1
+            self._wait(blocked)
             closing = self._closing
-            blocked = False
+            blocked = []
             for file in self._files.values():
                 if not file.flush():
-                    blocked = True
-                if file.reopening:
+                    blocked.append(file)
+                elif file.reopening:
                     file.reopen()
             for _ in range(len(self._retired)):
                 file = self._retired.popleft()
                 if file.flush():
                     file.close()
                 else:
-                    blocked = True
+                    blocked.append(file)
                     self._retired.append(file)
             if closing and not blocked:
                 return
+
+    def _wait(self, blocked: list[LogFile]) -> None:
+        """Until somebody calls, a full pipe has room again, or the flush interval is over."""
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        for file in blocked:
+            poller.register(file.fd, select.POLLOUT)
+        ready = poller.poll(self._flush_interval_s * 1000)
+        if any(fd == self._wake for fd, _ in ready):
+            os.eventfd_read(self._wake)
+        elif not ready and any(file.waiting for file in self._files.values()):
+            self._stats.flushed_by_timer += 1
 
 
 def _open(path: str) -> int:
     standard = _STANDARD.get(path)
     if standard is not None:
         return os.dup(standard)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    # A named pipe without a reader is an error then, not a wait for one.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def _is_pipe(fd: int) -> bool:
