@@ -8,7 +8,7 @@ The state makes decisions only: the caller waits for `RetryState.back_off_s`, se
 has ended. Envoy's order of the conditions is kept (source/common/router/retry_state_impl.cc).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, IntEnum
 
 from mosn_xds.base.chance import Random
@@ -108,24 +108,15 @@ _CONNECT_FAILURES = frozenset(
         ResetReason.CONNECTION_TIMEOUT,
     )
 )
-_IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-_TOO_EARLY = 425
 _BACK_OFF_GROWTH = 10
 _LEAST_BASE_S = 0.001
 
 
-def parse_retry_on(tokens: Iterable[bytes]) -> int:
-    """Bits of `RetryOn` for the tokens of `retry_on` and `retry_grpc_on`."""
+def _bits(tokens: Iterable[bytes], known: Mapping[bytes, int]) -> int:
     bits = 0
     for token in tokens:
-        token = token.strip()
-        bits |= _TOKENS.get(token, 0) | _GRPC_TOKENS.get(token, 0)
+        bits |= known.get(token.strip(), 0)
     return bits
-
-
-def may_resend(method: bytes) -> bool:
-    """Whether a request of this method may be sent again although it might have been served (RFC 9110 section 9.2.2)."""
-    return method in _IDEMPOTENT_METHODS
 
 
 class RetryRules:
@@ -146,7 +137,8 @@ class RetryRules:
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.policy = policy
-        self.retry_on = parse_retry_on(token.encode() for token in policy.retry_on)
+        tokens = [token.encode() for token in policy.retry_on]
+        self.retry_on = _bits(tokens, _TOKENS) | _bits(tokens, _GRPC_TOKENS)
         self.num_retries = policy.num_retries
         self.base_s = max(policy.back_off.base_s, _LEAST_BASE_S)
         self.max_s = policy.back_off.max_s if policy.back_off.max_s is not None else self.base_s * _BACK_OFF_GROWTH
@@ -226,8 +218,8 @@ class RetryState:
 
     def _merge_headers(self, head: RequestHead) -> None:
         """Take in what the request's headers ask for, beside the rules."""
-        retry_on = parse_retry_on((head.get(_RETRY_ON_HEADER) or b"").split(b","))
-        retry_on |= parse_retry_on((head.get(_GRPC_ON_HEADER) or b"").split(b","))
+        retry_on = _bits((head.get(_RETRY_ON_HEADER) or b"").split(b","), _TOKENS)
+        retry_on |= _bits((head.get(_GRPC_ON_HEADER) or b"").split(b","), _GRPC_TOKENS)
         rules = self._rules
         if not rules.request_headers or any(matches(head) for matches in rules.request_headers):
             self._retry_on |= retry_on

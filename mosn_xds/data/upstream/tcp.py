@@ -66,7 +66,7 @@ class TcpConnection:
         stats = settings.stats
         stats.upstream_rq_active -= 1
         self.host.active_requests -= 1
-        self._meter.closed(self.wire, reason, active=False, now_s=settings.reactor.clock.now)
+        self._meter.closed(self.wire, reason, active=True, now_s=settings.reactor.clock.now)
 
     # The wire's consumer while connecting.
 
