@@ -332,6 +332,7 @@ class Supervisor:
         finally:
             wire.close()
         slot.feed = None
+        slot.state = WorkerState.STARTING
         slot.draining = {}
         self.totals.forget(slot.number)
         self.hosts.forget(slot.number)
