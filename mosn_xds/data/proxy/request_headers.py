@@ -238,7 +238,7 @@ class RequestHeaders:
         if self._skip_xff:
             return
         peer = connection.remote.host
-        entry = self._local_ip if peer.startswith("127.") or peer == "::1" else peer.encode()
+        entry = self._local_ip if peer in ("127.0.0.1", "::1") else peer.encode()
         before = head.get_all(_XFF)
         head.set(_XFF, b",".join([*before, entry]))
 

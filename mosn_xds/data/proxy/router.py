@@ -20,7 +20,7 @@ from mosn_xds.data.proxy.timeouts import Timeouts, refresh_expected
 from mosn_xds.data.upstream.api import LbContext, PendingStream, UpstreamStream
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.data.upstream.retry import RetryDecision, RetryState, may_resend
+from mosn_xds.data.upstream.retry import RetryDecision, RetryState
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
@@ -51,6 +51,8 @@ _FLAG_OF_RESET = {
 
 _NO_HEALTHY = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
 _NO_LIMITS = Timeouts(0.0, 0.0, 0.0, None, False)
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""RFC 9110 section 9.2.2."""
 _OVERLOADED = (b"x-envoy-overloaded", b"true")
 
 
@@ -534,7 +536,7 @@ class Router:
             stream.hcm.stats.rq_reset_after_downstream_response_started += 1
             stream.reset_downstream()
             return
-        if stale and not self._stale_retried and self._can_resend() and may_resend(self._head.method):
+        if stale and not self._stale_retried and self._can_resend() and self._head.method in _IDEMPOTENT:
             # RFC 9110 section 9.2.2: an idempotent request whose connection was closed unread may be sent again.
             self._stale_retried = True
             self._retry_after(0.0)
