@@ -76,6 +76,7 @@ class Http1ServerCodec(ResponseWriter):
         "_reading",
         "_reading_replay",
         "_replay",
+        "_slice_bytes",
         "_stalled",
         "_url",
         "_valid_host",
@@ -84,6 +85,7 @@ class Http1ServerCodec(ResponseWriter):
     def __init__(self, options: Http1Options) -> None:
         super().__init__(options)
         self._max_fields = options.max_headers_count
+        self._slice_bytes = min(_SLICE_BYTES, options.max_headers_bytes)
         preserve = options.header_key_format is HeaderKeyFormat.PRESERVE
         self._names: dict[bytes, bytes] | None = {} if preserve else None
         # What llhttp is in.
@@ -129,7 +131,7 @@ class Http1ServerCodec(ResponseWriter):
             return self._receive_aside(data)
         events: list[Event] = []
         self._events = events
-        if len(data) > _SLICE_BYTES:
+        if len(data) > self._slice_bytes:
             self._feed_slices(data)
         else:
             try:
@@ -225,7 +227,7 @@ class Http1ServerCodec(ResponseWriter):
         at = 0
         while at < len(view) and self._reading is _MESSAGES and self._parsing == self._current:
             self._stalled += 1  # so that a head in here is measured
-            size = _BODY_SLICE_BYTES if self._in_body else _SLICE_BYTES
+            size = _BODY_SLICE_BYTES if self._in_body else self._slice_bytes
             self._feed(view[at : at + size])
             at += size
         if self._reading is not _OVER:
