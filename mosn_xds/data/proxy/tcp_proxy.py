@@ -90,8 +90,9 @@ class TcpSession:
     """
 
     __slots__ = (
-        "_clock", "_cluster", "_connection", "_counted_s", "_downstream", "_duration_timer", "_flushing", "_idle_timer",
-        "_moved_s", "_opening", "_pending", "_proxy", "_reactor", "_sent_bytes", "_stats", "_stream", "_up", "info", "wire",
+        "__weakref__", "_clock", "_cluster", "_connection", "_counted_s", "_downstream", "_duration_timer", "_flushing",
+        "_idle_timer", "_moved_s", "_opening", "_pending", "_proxy", "_reactor", "_sent_bytes", "_stats", "_stream",
+        "_up", "info", "wire",
     )  # fmt: skip
 
     def __init__(self, proxy: TcpProxy, downstream: Downstream) -> None:
@@ -175,6 +176,7 @@ class TcpSession:
         self._pending = None
         stream = self._stream
         if reason is ResetReason.OVERFLOW:
+            stream.attempts -= 1  # nothing was attempted
             self._give_up(_OVERFLOW, _CLOSED_OVERFLOW)
             return
         stream.upstream_host = host
