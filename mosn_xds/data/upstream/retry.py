@@ -9,6 +9,7 @@ has ended. Envoy's order of the conditions is kept (source/common/router/retry_s
 """
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from enum import Enum, IntEnum
 
 from mosn_xds.base.chance import Random
@@ -54,6 +55,25 @@ class RetryDecision(Enum):
     OVERFLOW = "overflow"
     """It would be retried, but too many are already (UO)."""
 
+
+_ANY_GRPC = int(
+    RetryOn.GRPC_CANCELLED
+    | RetryOn.GRPC_DEADLINE_EXCEEDED
+    | RetryOn.GRPC_INTERNAL
+    | RetryOn.GRPC_RESOURCE_EXHAUSTED
+    | RetryOn.GRPC_UNAVAILABLE
+)
+# The decisions' own copies: an attribute of an enum costs three times as much as a global.
+_CONNECT_FAILURE = int(RetryOn.CONNECT_FAILURE)
+_ENVOY_RATELIMITED = int(RetryOn.ENVOY_RATELIMITED)
+_GATEWAY_ERROR = int(RetryOn.GATEWAY_ERROR)
+_REFUSED_STREAM = int(RetryOn.REFUSED_STREAM)
+_RESET = int(RetryOn.RESET)
+_RESET_BEFORE_REQUEST = int(RetryOn.RESET_BEFORE_REQUEST)
+_RETRIABLE_4XX = int(RetryOn.RETRIABLE_4XX)
+_RETRIABLE_HEADERS = int(RetryOn.RETRIABLE_HEADERS)
+_RETRIABLE_STATUS_CODES = int(RetryOn.RETRIABLE_STATUS_CODES)
+_SERVER_ERROR = int(RetryOn.SERVER_ERROR)
 
 _TOKENS = {
     b"5xx": RetryOn.SERVER_ERROR,
@@ -116,7 +136,7 @@ def _bits(tokens: Iterable[bytes], known: Mapping[bytes, int]) -> int:
     bits = 0
     for token in tokens:
         bits |= known.get(token.strip(), 0)
-    return bits
+    return int(bits)
 
 
 class RetryRules:
@@ -126,7 +146,6 @@ class RetryRules:
         "base_s",
         "max_s",
         "num_retries",
-        "policy",
         "request_headers",
         "reset_headers",
         "reset_max_s",
@@ -136,7 +155,6 @@ class RetryRules:
     )
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self.policy = policy
         tokens = [token.encode() for token in policy.retry_on]
         self.retry_on = _bits(tokens, _TOKENS) | _bits(tokens, _GRPC_TOKENS)
         self.num_retries = policy.num_retries
@@ -151,44 +169,40 @@ class RetryRules:
         )
         self.reset_max_s = limited.max_s if limited else 0.0
 
+    def merged(self, head: RequestHead) -> "RetryRules":
+        """These rules with what the request's own headers ask for."""
+        rules = copy(self)
+        rules.retry_on |= _bits((head.get(_RETRY_ON_HEADER) or b"").split(b","), _TOKENS)
+        rules.retry_on |= _bits((head.get(_GRPC_ON_HEADER) or b"").split(b","), _GRPC_TOKENS)
+        if (count := _number(head.get(_MAX_RETRIES_HEADER))) is not None:
+            rules.num_retries = count
+        if codes := head.get(_STATUS_CODES_HEADER):
+            rules.status_codes |= {code for item in codes.split(b",") if (code := _number(item)) is not None}
+        if names := head.get(_HEADER_NAMES_HEADER):
+            rules.response_headers += tuple(_present(name) for name in names.split(b",") if name.strip())
+        return rules
+
+    def admit(self, head: RequestHead) -> bool:
+        """Whether requests like this one may be retried at all."""
+        return not self.request_headers or any(matches(head) for matches in self.request_headers)
+
     def __repr__(self) -> str:
-        return f"<RetryRules {','.join(self.policy.retry_on)} x{self.num_retries}>"
+        return f"<RetryRules {_names(self.retry_on)} x{self.num_retries}>"
 
 
 class RetryState:
-    """The retries of one request."""
+    """The retries of one request. `remaining` is how many are left."""
 
-    __slots__ = (
-        "_back_off_s",
-        "_clock",
-        "_holds_retry",
-        "_limit",
-        "_random",
-        "_response_headers",
-        "_retry_on",
-        "_rules",
-        "_stats",
-        "_status_codes",
-        "remaining",
-    )
+    __slots__ = ("_back_off_s", "_breaker", "_cluster", "_holds_retry", "_random", "_rules", "remaining")
 
-    def __init__(
-        self, rules: RetryRules, head: RequestHead, cluster: Cluster, random: Random, *, high_priority: bool = False
-    ) -> None:
+    def __init__(self, rules: RetryRules, cluster: Cluster, random: Random, *, high_priority: bool = False) -> None:
         self._rules = rules
-        self._stats = cluster.stats
-        self._limit = cluster.breakers[high_priority].retries
+        self._cluster = cluster
+        self._breaker = cluster.breakers[high_priority]
         self._random = random
-        self._clock = cluster.clock
-        self._retry_on = rules.retry_on
-        self._status_codes = rules.status_codes
-        self._response_headers = rules.response_headers
         self._back_off_s = rules.base_s
         self._holds_retry = False
         self.remaining = rules.num_retries
-        """Retries left."""
-        if rules.request_headers and not any(matches(head) for matches in rules.request_headers):
-            self._retry_on = 0
 
     @classmethod
     def create(
@@ -200,39 +214,24 @@ class RetryState:
         *,
         high_priority: bool = False,
     ) -> "RetryState | None":
-        """The state for a request, or None when nothing asks for retries; takes the `RETRY_HEADERS` out of `head`.
+        """The state for a request, or None if nothing can lead to a retry; takes the `RETRY_HEADERS` out of `head`.
 
         Read the time-outs in those headers before.
         """
-        names = dict(head.fields)
-        if RETRY_HEADERS.isdisjoint(names):
-            if rules is None or not rules.retry_on:
-                return None
-            return cls(rules, head, cluster, random, high_priority=high_priority)
+        asked = not RETRY_HEADERS.isdisjoint(dict(head.fields))
+        if asked:
+            rules = (rules or RetryRules(RetryPolicy())).merged(head)
         state = None
-        if (rules is not None and rules.retry_on) or _RETRY_ON_HEADER in names or _GRPC_ON_HEADER in names:
-            state = cls(rules or RetryRules(RetryPolicy()), head, cluster, random, high_priority=high_priority)
-            state._merge_headers(head)
-        head.fields[:] = [field for field in head.fields if field[0] not in RETRY_HEADERS]
+        if rules is not None and rules.retry_on and rules.admit(head):
+            state = cls(rules, cluster, random, high_priority=high_priority)
+        if asked:
+            head.fields[:] = [field for field in head.fields if field[0] not in RETRY_HEADERS]
         return state
-
-    def _merge_headers(self, head: RequestHead) -> None:
-        """Take in what the request's headers ask for, beside the rules."""
-        retry_on = _bits((head.get(_RETRY_ON_HEADER) or b"").split(b","), _TOKENS)
-        retry_on |= _bits((head.get(_GRPC_ON_HEADER) or b"").split(b","), _GRPC_TOKENS)
-        rules = self._rules
-        if not rules.request_headers or any(matches(head) for matches in rules.request_headers):
-            self._retry_on |= retry_on
-        if self._retry_on and (count := _number(head.get(_MAX_RETRIES_HEADER))) is not None:
-            self.remaining = count
-        if codes := head.get(_STATUS_CODES_HEADER):
-            self._status_codes |= {code for item in codes.split(b",") if (code := _number(item)) is not None}
-        if names := head.get(_HEADER_NAMES_HEADER):
-            self._response_headers += tuple(_present(name) for name in names.split(b",") if name.strip())
 
     def on_response(self, head: ResponseHead) -> RetryDecision:
         """What to do with this response (its head; a status in trailers is not seen)."""
-        return self._decide(self._wants_response(head))
+        wanted = self._wants_response(head)
+        return self._decide(wanted) if wanted or self._holds_retry else RetryDecision.NO
 
     def on_reset(self, reason: ResetReason, *, sent: bool) -> RetryDecision:
         """What to do about an attempt that ended without a response. `sent`: its request was sent, or begun."""
@@ -251,9 +250,9 @@ class RetryState:
         interval_s = self._reset_interval_s(head) if head is not None and self._rules.reset_headers else None
         chance = self._random.random()
         if interval_s is not None:
-            self._stats.upstream_rq_retry_backoff_ratelimited += 1
+            self._cluster.stats.upstream_rq_retry_backoff_ratelimited += 1
             return interval_s * (1.0 + chance / 2.0)
-        self._stats.upstream_rq_retry_backoff_exponential += 1
+        self._cluster.stats.upstream_rq_retry_backoff_exponential += 1
         delay_s = self._back_off_s * chance
         self._back_off_s = min(self._back_off_s * 2.0, self._rules.max_s)
         return delay_s
@@ -262,49 +261,50 @@ class RetryState:
         """The request has ended: its retry no longer counts as active."""
         if self._holds_retry:
             self._holds_retry = False
-            if self._limit is not None:
-                self._limit.add(-1)
+            if self._breaker.retries is not None:
+                self._breaker.retries.add(-1)
 
     def _wants_response(self, head: ResponseHead) -> bool:
         # A response of an Envoy that limits rates is retried by ENVOY_RATELIMITED alone. This is asked last, as it is a
         # search of the head that hardly any response needs.
-        by_rate_limit = bool(self._retry_on & RetryOn.ENVOY_RATELIMITED)
+        by_rate_limit = bool(self._rules.retry_on & _ENVOY_RATELIMITED)
         wanted = self._matches_response(head)
         if (wanted or by_rate_limit) and head.get(b"x-envoy-ratelimited") is not None:
             return by_rate_limit
         return wanted
 
     def _matches_response(self, head: ResponseHead) -> bool:
-        retry_on = self._retry_on
+        rules = self._rules
+        retry_on = rules.retry_on
         status = head.status
-        if retry_on & RetryOn.SERVER_ERROR and 500 <= status < 600:
+        if retry_on & _SERVER_ERROR and 500 <= status < 600:
             return True
-        if retry_on & RetryOn.GATEWAY_ERROR and 502 <= status <= 504:
+        if retry_on & _GATEWAY_ERROR and 502 <= status <= 504:
             return True
-        if retry_on & RetryOn.RETRIABLE_4XX and status == 409:
+        if retry_on & _RETRIABLE_4XX and status == 409:
             return True
-        if retry_on & RetryOn.RETRIABLE_STATUS_CODES and status in self._status_codes:
+        if retry_on & _RETRIABLE_STATUS_CODES and status in rules.status_codes:
             return True
-        if retry_on & RetryOn.RETRIABLE_HEADERS and any(matches(head) for matches in self._response_headers):
+        if retry_on & _RETRIABLE_HEADERS and any(matches(head) for matches in rules.response_headers):
             return True
         if retry_on & _ANY_GRPC:
             return bool(retry_on & _GRPC_STATUSES.get(head.get(b"grpc-status") or b"", 0))
         return False
 
     def _wants_reset(self, reason: ResetReason, sent: bool) -> bool:
-        retry_on = self._retry_on
+        retry_on = self._rules.retry_on
         if reason is ResetReason.OVERFLOW:
             return False
-        if reason in _CONNECT_FAILURES and retry_on & RetryOn.CONNECT_FAILURE:
+        if reason in _CONNECT_FAILURES and retry_on & _CONNECT_FAILURE:
             return True
-        if retry_on & RetryOn.RESET_BEFORE_REQUEST and not sent:
+        if retry_on & _RESET_BEFORE_REQUEST and not sent:
             return True
-        if retry_on & (RetryOn.RESET | RetryOn.SERVER_ERROR | RetryOn.GATEWAY_ERROR):
+        if retry_on & (_RESET | _SERVER_ERROR | _GATEWAY_ERROR):
             return True
-        return bool(retry_on & RetryOn.REFUSED_STREAM) and reason is ResetReason.REMOTE_REFUSED
+        return bool(retry_on & _REFUSED_STREAM) and reason is ResetReason.REMOTE_REFUSED
 
     def _decide(self, wanted: bool) -> RetryDecision:
-        stats = self._stats
+        stats = self._cluster.stats
         if self._holds_retry:
             if not wanted:
                 stats.upstream_rq_retry_success += 1
@@ -315,7 +315,7 @@ class RetryState:
             stats.upstream_rq_retry_limit_exceeded += 1
             return RetryDecision.LIMIT
         self.remaining -= 1
-        limit = self._limit
+        limit = self._breaker.retries
         if limit is not None:
             if limit.is_open():
                 stats.upstream_rq_retry_overflow += 1
@@ -332,23 +332,17 @@ class RetryState:
             number = _number(values[0]) if values else None
             if number is None:
                 continue
-            interval_s = number - int(self._clock.wall()) if is_unix_timestamp else number
+            interval_s = number - int(self._cluster.clock.wall()) if is_unix_timestamp else number
             if 0 < interval_s <= self._rules.reset_max_s:
                 return float(interval_s)
         return None
 
     def __repr__(self) -> str:
-        names = ",".join(condition.name.lower() for condition in RetryOn if self._retry_on & condition)
-        return f"<RetryState {names}, {self.remaining} left>"
+        return f"<RetryState {_names(self._rules.retry_on)}, {self.remaining} left>"
 
 
-_ANY_GRPC = (
-    RetryOn.GRPC_CANCELLED
-    | RetryOn.GRPC_DEADLINE_EXCEEDED
-    | RetryOn.GRPC_INTERNAL
-    | RetryOn.GRPC_RESOURCE_EXHAUSTED
-    | RetryOn.GRPC_UNAVAILABLE
-)
+def _names(retry_on: int) -> str:
+    return ",".join(condition.name.lower() for condition in RetryOn if retry_on & condition)
 
 
 def _number(value: bytes | None) -> int | None:
