@@ -141,18 +141,20 @@ class Link:
 
 
 class World:
-    """A proxy of one kind on a bed, with upstreams of its own."""
+    """A proxy of one kind on a bed, with upstreams of its own. `folder` holds its configuration and logs; `marks` is a
+    place where a module's helpers may keep how far they have read."""
 
     def __init__(self, kind: ProxyKind, bed: Bed, folder: Path, ports: PortAllocator) -> None:
         self.kind = kind
         self.name = kind.value
         self._bed = bed
-        self._folder = folder
+        self.folder = folder
         self._allocator = ports
         self._upstreams: dict[str, Server | DeafUpstream] = {}
         self._ports: dict[str, int] = {}
         self.normal = NormalForm(self._ports)
         self._proxy: Proxy | None = None
+        self.marks: dict[str, int] = {}
         self._journal: list[str] = []
         self._scenario = ""
         self._tags = 0
@@ -170,8 +172,8 @@ class World:
             self._upstreams[name] = make(name)
             self._ports[name] = self._upstreams[name].port
         bootstrap = self._resolve(self._bed.bootstrap())
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._proxy = Proxy.start(self.kind, bootstrap, self._folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._proxy = Proxy.start(self.kind, bootstrap, self.folder)
 
     def stop(self) -> None:
         """Stop everything that `start` started."""
@@ -219,7 +221,7 @@ class World:
         self._tags = 0
         self._journal = []
         self._awaited_lines = {}
-        self._log_offsets = {path.stem: path.stat().st_size for path in self._folder.glob("*.log")}
+        self._log_offsets = {path.stem: path.stat().st_size for path in self.folder.glob("*.log")}
         for upstream in self._upstreams.values():
             if isinstance(upstream, Upstream):
                 upstream.forget()
@@ -328,7 +330,7 @@ class World:
         """The line of the tagged request, in whichever log it is."""
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            for path in self._folder.glob("*.log"):
+            for path in self.folder.glob("*.log"):
                 for line in self._read_log(path.stem):
                     if line.tag == tag:
                         return line
@@ -348,7 +350,7 @@ class World:
         return lines
 
     def _read_log(self, listener: str) -> list[LogLine]:
-        path = self._folder / f"{listener}.log"
+        path = self.folder / f"{listener}.log"
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             file.seek(self._log_offsets.get(listener, 0))
             whole = file.read().rpartition(b"\n")[0].decode("latin-1").splitlines()
@@ -375,7 +377,7 @@ class World:
         if isinstance(value, Sequence) and not isinstance(value, str):
             return [self._resolve(item) for item in value]
         if isinstance(value, str):
-            value = value.replace("${log}", str(self._folder))
+            value = value.replace("${log}", str(self.folder))
             return re.sub(r"\$\{port:([^}]+)\}", lambda match: str(self.port(match[1])), value)
         return value
 
