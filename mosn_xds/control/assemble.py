@@ -17,10 +17,11 @@ whole to the next. What an active object refers to stays subscribed as long as i
 Times are monotonic seconds of the injected clock.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -31,6 +32,7 @@ from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
 from mosn_xds.control.closed import stand_ins
 from mosn_xds.control.dns_clusters import DnsCluster
 from mosn_xds.control.intake import need_keys
+from mosn_xds.control.needs import Holder
 from mosn_xds.control.resolve import Lookup
 from mosn_xds.control.slots import Deadline, Slot
 from mosn_xds.control.stats import ClusterManagerStats, ListenerManagerStats, SubscriptionStats
@@ -47,6 +49,8 @@ GATHER_S = 0.1
 """A burst ends when nothing changed for `QUIET_S`; it is not gathered for longer than `GATHER_S`."""
 
 
+_log = logging.getLogger("mosn_xds.control")
+
 K = TypeVar("K")
 
 
@@ -58,13 +62,6 @@ class Initialization(IntEnum):
     """Clusters are awaited."""
     INITIALIZING = 3
     """Listeners are awaited."""
-
-
-class Holder(Protocol):
-    """Keeps names subscribed: `Intake`."""
-
-    def hold(self, keys: Iterable[ResourceKey]) -> None: ...
-    def release(self, keys: Iterable[ResourceKey]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +122,8 @@ class Assembler:
         self._nursery: trio.Nursery | None = None
         self._started = clock.monotonic()
         self.snapshot = EMPTY
+        self.defects = 0
+        """Passes that ended in an exception: bugs."""
         self.initialization = Initialization.PRE_INITIALIZING
         self.clusters_ready = trio.Event()
         """The first clusters serve, or will not: time to ask for listeners."""
@@ -147,7 +146,11 @@ class Assembler:
             self._nursery = nursery
             while True:
                 self._news = trio.Event()
-                self._assemble(self._clock.monotonic())
+                try:
+                    self._assemble(self._clock.monotonic())
+                except Exception:  # an agent's task: what is published stays, the next change is another chance
+                    self.defects += 1
+                    _log.exception("assembling a snapshot failed")
                 with trio.move_on_after(max(0.0, self._deadline.at - self._clock.monotonic())):
                     await self._news.wait()
                 await self._gather()

@@ -5,8 +5,7 @@ configuration source), asks for clusters, then for listeners once the first clus
 parts stay visible for whoever shows them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 from envoy.config.core.v3 import base_pb2
@@ -19,8 +18,11 @@ from mosn_xds.control.ads.client import AdsClient
 from mosn_xds.control.ads.events import Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
 from mosn_xds.control.ads.resource_types import CDS, LDS, ResourceType
-from mosn_xds.control.ads.transport import GrpcTarget, GrpcTransport
+from mosn_xds.control.ads.transport import GrpcTransport
 from mosn_xds.control.assemble import HOLD_S, Assembler, Root
+from mosn_xds.control.backoff import BackOff
+from mosn_xds.control.bootstrap import Bootstrap, XdsServer
+from mosn_xds.control.files import FileSource
 from mosn_xds.control.intake import Admit, Changed, Intake, Translate
 from mosn_xds.control.needs import Subscriber
 from mosn_xds.control.resolve import Lookup
@@ -30,33 +32,12 @@ from mosn_xds.control.translate.model import ADS, Source, SourceKind, Translated
 from mosn_xds.spec.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """How to speak to one management server."""
-
-    variant: Variant
-    target: GrpcTarget
-    node_on_first_message_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What the bootstrap says about discovery. `services` finds the server behind a cluster that a resource names as its
-    source (ConfigError if there is none); `ads` is None without an ADS stream."""
-
-    node: base_pb2.Node
-    ads: StreamSettings | None
-    roots: Sequence[Root]
-    static: Sequence[Translated]
-    services: Callable[[Source], GrpcTarget]
-
-
 class Discovery:
     """See the module. `observe` hears what changed in the store, after the assembler did."""
 
     def __init__(
         self,
-        wiring: Wiring,
+        bootstrap: Bootstrap,
         translate: Translate[Translated],
         publish: Callable[[Snapshot], None],
         lookup: Lookup,
@@ -67,19 +48,26 @@ class Discovery:
         admit: Admit[Translated] | None = None,
         observe: Changed | None = None,
     ) -> None:
-        self._wiring = wiring
+        self._bootstrap = bootstrap
+        self._node = base_pb2.Node()
+        self._node.MergeFromString(bootstrap.node_message.SerializeToString())
         self._clock = clock
         self._random = random
         self._observe = observe
         self._plane = stats.group(ControlPlaneStats, "control_plane.")
         self._nursery: trio.Nursery | None = None
         self.clients: list[AdsClient] = []
+        self.files: list[FileSource] = []
         self.store: ResourceStore[Translated] = ResourceStore(clock)
         self.intake = Intake(
             self.store, translate, clock, stats, connect=self._connect, admit=admit, changed=self._changed
         )
+        given = ((CDS, bootstrap.cds), (LDS, bootstrap.lds))
+        self._roots = [Root(kind, r.source, r.initial_fetch_timeout_s) for kind, r in given if r is not None]
+        self._servers = {r.source: r.server for _, r in given if r is not None and r.server is not None}
+        self._static = [one.translated for one in (*bootstrap.clusters, *bootstrap.listeners)]
         self.assembler = Assembler(
-            self.store, self.intake, publish, lookup, clock, random, stats, static=wiring.static, roots=wiring.roots
+            self.store, self.intake, publish, lookup, clock, random, stats, static=self._static, roots=self._roots
         )
 
     def __repr__(self) -> str:
@@ -89,9 +77,9 @@ class Discovery:
         """Until cancelled. Raises ConfigError if a static resource or a root names a source that cannot be had."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for source in [root.source for root in self._wiring.roots]:
+            for source in [root.source for root in self._roots]:
                 self.intake.reach(source)
-            for product in self._wiring.static:
+            for product in self._static:
                 for need in product.needs:
                     self.intake.reach(need.source)
             nursery.start_soon(self.assembler.run)
@@ -102,7 +90,7 @@ class Discovery:
             self._subscribe(LDS)
 
     def _subscribe(self, kind: ResourceType) -> None:
-        for root in self._wiring.roots:
+        for root in self._roots:
             if root.type is kind:
                 self.intake.subscribe(root.key, kind)
 
@@ -114,39 +102,46 @@ class Discovery:
 
     def _connect(self, source: Source) -> Subscriber:
         """See `intake.Connect`."""
-        if source.kind is SourceKind.ADS:
-            settings = self._wiring.ads
-            if settings is None:
-                raise ConfigError("ADS is not configured in the bootstrap")
-            return self._open(source, settings, None)
         if source.kind is SourceKind.PATH:
-            raise ConfigError(f"configuration from a file is not supported: {source.path}")
-        variant = Variant.DELTA if source.kind is SourceKind.DELTA_GRPC else Variant.SOTW
-        settings = StreamSettings(variant, self._wiring.services(source), source.node_on_first_message_only)
-        return _Service(lambda kind: self._open(source, settings, kind))
+            files = FileSource(str(source), source.path, self.intake.judge)
+            self.files.append(files)
+            self._start(files.run)
+            return files
+        if source.kind is SourceKind.ADS:
+            if self._bootstrap.ads is None:
+                raise ConfigError("ADS is not configured", hint="add dynamic_resources.ads_config to the bootstrap")
+            return self._open(source, self._bootstrap.ads, None)
+        server = self._servers.get(source)
+        if server is None:
+            target = self._bootstrap.targets.get(source.cluster)
+            if target is None:
+                raise ConfigError(f"Unknown gRPC client cluster '{source.cluster}'", hint="it must be a static cluster")
+            delta = source.kind is SourceKind.DELTA_GRPC
+            server = XdsServer(target, delta, source.node_on_first_message_only, source.cluster)
+        return _Service(lambda kind: self._open(source, server, kind))
 
-    def _open(self, source: Source, settings: StreamSettings, kind: ResourceType | None) -> AdsClient:
+    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task)
+
+    def _open(self, source: Source, server: XdsServer, kind: ResourceType | None) -> AdsClient:
         """A stream of its own: aggregated, or for one type."""
+        variant = Variant.DELTA if server.delta else Variant.SOTW
         method = None
         if kind is not None:
-            method = kind.delta_method if settings.variant is Variant.DELTA else kind.sotw_method
+            method = kind.delta_method if server.delta else kind.sotw_method
         client = AdsClient(
             str(source),
-            AdsProtocol(
-                settings.variant,
-                self._wiring.node,
-                node_on_first_message_only=settings.node_on_first_message_only,
-            ),
-            GrpcTransport(settings.target),
+            AdsProtocol(variant, self._node, node_on_first_message_only=server.node_on_first_message_only),
+            GrpcTransport(server.target),
             self.intake.judge,
             clock=self._clock,
-            random=self._random,
+            back_off=BackOff(self._random, server.retry_base_s, server.retry_max_s),
             method=method,
             state_changed=self._state_changed,
         )
         self.clients.append(client)
-        if self._nursery is not None:
-            self._nursery.start_soon(client.run)
+        self._start(client.run)
         return client
 
     def _state_changed(self, source: str, connected: bool) -> None:

@@ -20,6 +20,13 @@ class Subscriber(Protocol):
     def ask_again(self, kind: ResourceType) -> None: ...
 
 
+class Holder(Protocol):
+    """Keeps names subscribed on behalf of what is active: `Intake`."""
+
+    def hold(self, keys: Iterable[ResourceKey]) -> None: ...
+    def release(self, keys: Iterable[ResourceKey]) -> None: ...
+
+
 class Needs:
     """See the module."""
 

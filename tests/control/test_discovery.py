@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import trio
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from mosn_xds.base.clock import SystemClock
-from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.events import Variant
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS
 from mosn_xds.control.ads.transport import GrpcTarget
-from mosn_xds.control.assemble import Root
-from mosn_xds.control.discovery import Discovery, StreamSettings, Wiring
+from mosn_xds.control.bootstrap import Bootstrap, DynamicRoot, XdsServer
+from mosn_xds.control.discovery import Discovery
 from mosn_xds.control.resolve import Address
 from mosn_xds.control.stats import ControlPlaneStats, SubscriptionStats
 from mosn_xds.control.store import ResourceKey, Status
@@ -43,10 +43,6 @@ class NoSuchName:
         return []
 
 
-def no_service(source: Source) -> GrpcTarget:
-    raise ConfigError(f"no cluster {source.cluster}")
-
-
 class Half:
     """A Discovery and what it published."""
 
@@ -55,17 +51,25 @@ class Half:
         port: int,
         variant: Variant = Variant.DELTA,
         *,
-        roots: Sequence[Root] = (Root(CDS, ADS, 0.0), Root(LDS, ADS, 0.0)),
-        services: Callable[[Source], GrpcTarget] = no_service,
+        cds: Source = ADS,
+        targets: dict[str, GrpcTarget] | None = None,
     ) -> None:
         self.stats = StatRegistry()
         self.published: list[Snapshot] = []
         self.news = trio.Event()
-        translator = Translator(NodeContext(id=NODE.id))
-        settings = StreamSettings(variant, GrpcTarget(f"127.0.0.1:{port}"), node_on_first_message_only=True)
+        context = NodeContext(id=NODE.id)
+        bootstrap = Bootstrap(
+            context,
+            NODE,
+            bootstrap_pb2.Bootstrap(),
+            ads=XdsServer(GrpcTarget(f"127.0.0.1:{port}"), variant is Variant.DELTA, True),
+            cds=DynamicRoot(cds, 0.0),
+            lds=DynamicRoot(ADS, 0.0),
+            targets=targets or {},
+        )
         self.discovery = Discovery(
-            Wiring(NODE, settings, roots, (), services),
-            translator.translate,
+            bootstrap,
+            Translator(context).translate,
             self._publish,
             NoSuchName(),
             SystemClock(),
@@ -230,8 +234,7 @@ def test_a_service_of_its_own_is_a_source_like_any_other(start_pilot: Any) -> No
     from envoy.config.endpoint.v3 import endpoint_pb2
 
     ads, service = start_pilot(), start_pilot()
-    known = {"eds-server": GrpcTarget(f"127.0.0.1:{service.port}")}
-    half = Half(ads.port, roots=(Root(CDS, ADS, 0.0),), services=lambda source: known[source.cluster])
+    half = Half(ads.port, targets={"eds-server": GrpcTarget(f"127.0.0.1:{service.port}")})
     cluster = cluster_pb2.Cluster(name="c", type=cluster_pb2.Cluster.EDS)
     config = cluster.eds_cluster_config.eds_config
     config.resource_api_version = config_source_pb2.V3
@@ -264,8 +267,11 @@ def test_a_source_that_cannot_be_had_refuses_the_resource(start_pilot: Any) -> N
     pilot = start_pilot()
     half = Half(pilot.port)
     cluster = cluster_pb2.Cluster(name="c", type=cluster_pb2.Cluster.EDS)
-    cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
-    cluster.eds_cluster_config.eds_config.path_config_source.path = "/etc/endpoints.yaml"
+    config = cluster.eds_cluster_config.eds_config
+    config.resource_api_version = config_source_pb2.V3
+    config.api_config_source.api_type = config_source_pb2.ApiConfigSource.GRPC
+    config.api_config_source.transport_api_version = config_source_pb2.V3
+    config.api_config_source.grpc_services.add().envoy_grpc.cluster_name = "nobody"
 
     async def story() -> None:
         end = await trio.to_thread.run_sync(pilot.accept, abandon_on_cancel=True)
@@ -275,6 +281,48 @@ def test_a_source_that_cannot_be_had_refuses_the_resource(start_pilot: Any) -> N
         await trio.to_thread.run_sync(end.hear, abandon_on_cancel=True)
         raw = await trio.to_thread.run_sync(end.hear, abandon_on_cancel=True)
         nack = discovery_pb2.DeltaDiscoveryRequest.FromString(raw).error_detail.message
-        assert nack.startswith("Error adding/updating cluster(s) c: configuration from a file is not supported")
+        assert nack.startswith("Error adding/updating cluster(s) c: Unknown gRPC client cluster 'nobody'")
+
+    half.run(story)
+
+
+CLUSTERS = """
+version_info: "{version}"
+resources:
+- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: from-file
+  type: EDS
+  eds_cluster_config: {{eds_config: {{resource_api_version: V3, path_config_source: {{path: "{endpoints}"}}}}}}
+"""
+
+ENDPOINTS = """
+resources:
+- "@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+  cluster_name: from-file
+  endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {address}, port_value: 80}}}}}}}}]}}]
+- "@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+  cluster_name: not-asked-for
+"""
+
+
+def test_watched_files_are_sources_too(tmp_path: Path, closed_port: int) -> None:
+    clusters, endpoints = tmp_path / "clusters.yaml", tmp_path / "endpoints.yaml"
+    clusters.write_text(CLUSTERS.format(version="1", endpoints=endpoints))
+    half = Half(closed_port, cds=Source(SourceKind.PATH, path=str(clusters)))
+
+    async def story() -> None:
+        await trio.sleep(0.1)
+        assert half.names(Kind.CLUSTER) == set()
+        endpoints.write_text(ENDPOINTS.format(address="10.0.0.1"))
+        await half.until(lambda: half.names(Kind.CLUSTER) == {"from-file"})
+        before = half.discovery.assembler.snapshot.items[Kind.ENDPOINTS, "from-file"]
+        (tmp_path / "new").write_text(ENDPOINTS.format(address="10.0.0.2"))
+        (tmp_path / "new").rename(endpoints)
+        await half.until(lambda: half.discovery.assembler.snapshot.items[Kind.ENDPOINTS, "from-file"] != before)
+        good = half.discovery.assembler.snapshot
+        clusters.write_text("resources: [{'@type': nobody.knows}]")
+        watched = half.discovery.files[0]
+        await half.until(lambda: "resources of one known type are expected" in watched.last_error)
+        assert half.discovery.assembler.snapshot is good
 
     half.run(story)

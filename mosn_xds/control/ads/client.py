@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import trio
 
-from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
-from mosn_xds.control.backoff import BackOff
 from mosn_xds.control.ads.events import Event, Ignored, ProtocolError, Rejected, Response, Variant
 from mosn_xds.control.ads.protocol import AdsProtocol, TypeState
 from mosn_xds.control.ads.resource_types import AGGREGATED_DELTA_METHOD, AGGREGATED_SOTW_METHOD, ResourceType
 from mosn_xds.control.ads.transport import StreamEnded, Transport
+from mosn_xds.control.backoff import BackOff
 
 HISTORY_LENGTH = 100
 REPEATED_FAILURE_S = 30.0
@@ -69,7 +68,7 @@ class AdsClient:
         judge: Judge,
         *,
         clock: Clock,
-        random: Random,
+        back_off: BackOff,
         method: str | None = None,
         state_changed: Callable[[str, bool], None] | None = None,
     ) -> None:
@@ -78,7 +77,7 @@ class AdsClient:
         self._transport = transport
         self._judge = judge
         self._clock = clock
-        self._back_off = BackOff(random)
+        self._back_off = back_off
         self._method = method or (
             AGGREGATED_SOTW_METHOD if protocol.variant is Variant.SOTW else AGGREGATED_DELTA_METHOD
         )
@@ -91,6 +90,8 @@ class AdsClient:
         """Attempts so far."""
         self.last_error = ""
         """How the last stream ended; empty while one is connected."""
+        self.defects = 0
+        """Streams that ended in an exception that is a bug."""
         self.history: deque[Answer] = deque(maxlen=HISTORY_LENGTH)
 
     def __repr__(self) -> str:
@@ -130,7 +131,12 @@ class AdsClient:
     async def run(self) -> None:
         """Keep a stream until cancelled."""
         while True:
-            await self._converse()
+            try:
+                await self._converse()
+            except Exception as error:  # an agent's task: a bug of ours costs this stream, not the agent
+                self.defects += 1
+                self.last_error = f"internal error: {type(error).__name__}: {error}"
+                _log.exception("%s: the stream's task failed", self.source)
             wait_s = self._back_off.next_s()
             level = logging.DEBUG
             if self._clock.monotonic() - self._heard_at > REPEATED_FAILURE_S:

@@ -15,6 +15,7 @@ from mosn_xds.control.ads.events import Response, Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, ResourceType
 from mosn_xds.control.ads.transport import GrpcTarget, GrpcTransport
+from mosn_xds.control.backoff import BackOff
 
 Start = Callable[..., Any]
 NODE = base_pb2.Node(id="sidecar~10.0.0.1~a.b~b.svc.cluster.local")
@@ -60,7 +61,7 @@ class Owner:
             GrpcTransport(GrpcTarget(f"127.0.0.1:{port}")),
             self.judge,
             clock=SystemClock(),
-            random=Low(),
+            back_off=BackOff(Low()),
         )
         self.client.subscribe(CDS)
 
@@ -198,6 +199,26 @@ def test_connection_age_limit_is_routine(start_pilot: Start) -> None:
     assert owner.taken == ["a"]
 
 
+def test_a_bug_in_judging_costs_a_stream_not_the_agent(start_pilot: Start) -> None:
+    pilot = start_pilot()
+    owner = Owner(pilot.port)
+
+    async def story() -> None:
+        end = await accept(pilot)
+        await hear(end)
+        owner.taken = None  # type: ignore[assignment]
+        end.say(push(CDS, "1", "a"))
+        end = await accept(pilot)
+        owner.taken = []
+        assert (await hear(end)).version_info == ""
+        end.say(push(CDS, "2", "a"))
+        await hear(end)
+        assert (await hear(end)).version_info == "2"
+
+    run(owner, story)
+    assert owner.client.defects == 1
+
+
 def test_responses_are_judged_one_at_a_time_in_order(start_pilot: Start) -> None:
     pilot = start_pilot()
     owner = Owner(pilot.port)
@@ -219,7 +240,7 @@ def test_responses_are_judged_one_at_a_time_in_order(start_pilot: Start) -> None
         GrpcTransport(GrpcTarget(f"127.0.0.1:{pilot.port}")),
         slow,
         clock=SystemClock(),
-        random=Low(),
+        back_off=BackOff(Low()),
     )
     owner.client.subscribe(CDS)
 
