@@ -338,9 +338,12 @@ class Http1ClientCodec:
             self._reading = _RAW
             self._close = True
             return ResponseHead(status, fields, version)
-        if not self._parser.should_keep_alive():
+        if self._head_only:
+            # llhttp takes a head without length for the beginning of a body that ends with the connection.
+            self._close |= not _keeps_alive(version, hop)
+        elif not self._parser.should_keep_alive():
             self._close = True
-            self._body_until_eof = not (self._head_only or self._chunked or status in (204, 304)) and not any(
+            self._body_until_eof = not (self._chunked or status in (204, 304)) and not any(
                 name == _CONTENT_LENGTH for name, _ in fields
             )
         return ResponseHead(status, fields, version)
@@ -412,6 +415,11 @@ def _check_no_content(fields: Fields) -> None:
     for name, value in fields:
         if name == _CONTENT_LENGTH and value.strip(b"0"):
             raise Refused(rules.BODY_DISALLOWED)
+
+
+def _keeps_alive(version: Version, hop: Fields) -> bool:
+    tokens = [token for name, value in hop if name == b"connection" for token in rules.connection_tokens(value)]
+    return b"close" not in tokens and (version is _HTTP11 or b"keep-alive" in tokens)
 
 
 def _quoted(target: bytes) -> bytes:

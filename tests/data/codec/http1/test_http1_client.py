@@ -88,6 +88,11 @@ GOOD: dict[str, tuple[bytes, bytes, list[Event]]] = {
         b"HEAD", response("HTTP/1.1 200 OK", "Transfer-Encoding: chunked"),
         [ResponseStarted(1, ResponseHead(200, []), True)],
     ),
+    "HEAD without length": (b"HEAD", response("HTTP/1.1 200 OK"), [ResponseStarted(1, ResponseHead(200, []), True)]),
+    "HEAD of 1.0 that keeps alive": (
+        b"HEAD", response("HTTP/1.0 200 OK", "Connection: keep-alive"),
+        [ResponseStarted(1, ResponseHead(200, [], Version.HTTP10), True)],
+    ),
     "HEAD with length zero": (
         b"HEAD", response("HTTP/1.1 200 OK", "Content-Length: 0"),
         [ResponseStarted(1, ResponseHead(200, [(b"content-length", b"0")]), True)],
@@ -276,6 +281,13 @@ def test_bytes_that_nobody_asked_for() -> None:
     codec = Http1ClientCodec(Http1Options())
     assert codec.reusable
     assert codec.receive(response("HTTP/1.1 408 Request Timeout", "Content-Length: 0")) == []
+    assert not codec.reusable
+
+
+@pytest.mark.parametrize("lines", [("HTTP/1.1 200 OK", "Connection: close"), ("HTTP/1.0 200 OK",)])
+def test_upstream_that_will_close_after_head(lines: tuple[str, ...]) -> None:
+    codec = asked(b"HEAD")
+    assert [event.end_stream for event in receive(codec, response(*lines))] == [True]  # type: ignore[union-attr]
     assert not codec.reusable
 
 
