@@ -306,6 +306,7 @@ class Assembler:
             self._holder.release(need_keys(old.product))
         product = new.product
         slot.active, slot.candidate, slot.waits_for = new, None, ()
+        slot.endpoints = tuple([key for key in need_keys(product) if key.type_url == EDS.url])
         slot.items = (
             make_item(kind, slot.name, product.spec),
             *(make_item(Kind.ENDPOINTS, spec.name, spec) for spec in product.extra),
@@ -346,9 +347,8 @@ class Assembler:
                 product = slot.active.product
                 if product.dns is not None:
                     put(self._dns_cluster(slot.name, product.dns).item)
-                for need, key in zip(product.needs, need_keys(product), strict=True):
-                    if need.type_url == EDS.url:
-                        put(self._endpoints_item(key))
+                for key in slot.endpoints:
+                    put(self._endpoints_item(key))
         for root in self._roots:
             if root.type is LDS:
                 for listener in stand_ins(self.listeners, self._store.records(root.key, LDS.url).values()):

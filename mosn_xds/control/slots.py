@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mosn_xds.control.store import Good
+from mosn_xds.control.store import Good, ResourceKey
 from mosn_xds.control.translate.model import Translated
 from mosn_xds.spec.snapshot import Item
 
@@ -15,6 +15,8 @@ class Slot:
     active: Good[Translated] | None = None
     items: tuple[Item, ...] = ()
     """What the active one is to a worker: its Spec and those that came inside, encoded."""
+    endpoints: tuple[ResourceKey, ...] = ()
+    """Where the active one's endpoints are in the store."""
     candidate: Good[Translated] | None = None
     candidate_since: float = 0.0
     held_since: float = 0.0
