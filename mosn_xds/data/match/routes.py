@@ -39,11 +39,11 @@ class Route:
     """
 
     __slots__ = (
-        "_connect_only",
         "_fraction",
         "_grpc_only",
         "_headers",
         "_query",
+        "connect_only",
         "idle_timeout_s",
         "name",
         "per_filter",
@@ -59,11 +59,11 @@ class Route:
         self.name = route.name
         self.plan = plan
         self.per_filter = per_filter
-        self._connect_only = match.path_kind is PathKind.CONNECT
+        self.connect_only = match.path_kind is PathKind.CONNECT
         self._fraction = match.runtime_fraction
         self._grpc_only = match.grpc_only
-        self._headers = tuple(compile_header(header) for header in match.headers)
-        self._query = tuple(compile_query(parameter) for parameter in match.query)
+        self._headers = tuple((f"header {header.name}", compile_header(header)) for header in match.headers)
+        self._query = tuple((f"query parameter {query.name}", compile_query(query)) for query in match.query)
         self.weights: WeightedClusters | None = None
         self.idle_timeout_s: float | None = None
         self.upgrades: dict[bytes, bool] | None = None
@@ -83,26 +83,26 @@ class Route:
     def conditional(self) -> bool:
         """Whether there is more to it than the path."""
         fraction = self._fraction is not None
-        return bool(self._headers or self._query or self._grpc_only or self._connect_only or fraction)
+        return bool(self._headers or self._query or self._grpc_only or self.connect_only or fraction)
 
-    def conditions_hold(self, head: RequestView, stable_random: int) -> bool:
-        """Everything but the path."""
+    def refusal(self, head: RequestView, stable_random: int) -> str | None:
+        """The first condition, the path aside, that the request does not meet; None when it meets them all."""
         fraction = self._fraction
         if fraction is not None and stable_random % fraction.denominator >= fraction.numerator:
-            return False
-        if self._connect_only and head.method != b"CONNECT":
-            return False
-        for test in self._headers:
+            return "runtime_fraction"
+        if self.connect_only and head.method != b"CONNECT":
+            return "connect_matcher"
+        for name, test in self._headers:
             if not test(head):
-                return False
+                return name
         if self._grpc_only and not _is_grpc(head):
-            return False
+            return "grpc"
         if self._query:
             parameters = query_parameters(head.path)
-            for holds in self._query:
+            for name, holds in self._query:
                 if not holds(parameters):
-                    return False
-        return True
+                    return name
+        return None
 
 
 _Entry = tuple[bytes, BytesPredicate | None, bool, Route]
@@ -130,7 +130,7 @@ class VirtualHost:
                 raise error.under(f"routes[{position}]") from None
             entries.append((literal, test, compiled.conditional, compiled))
         self._entries = tuple(entries)
-        self._connect_entries = [entry for entry in entries if entry[3].spec.match.path_kind is PathKind.CONNECT]
+        self._connect_entries = [entry for entry in entries if entry[3].connect_only]
         self._index = RouteIndex.if_worthwhile([entry[0] for entry in entries])
 
     def __repr__(self) -> str:
@@ -143,12 +143,7 @@ class VirtualHost:
 
     def match(self, head: RequestView, stable_random: int) -> Route | None:
         """The first route that takes the request. `stable_random` is the stream's number of 64 bits, the same each time."""
-        path = head.path
-        mark = path.find(b"?")
-        if mark >= 0:
-            path = path[:mark]
-        if self._ignore_parameters and (mark := path.find(b";")) >= 0:
-            path = path[:mark]
+        path = self._path(head)
         entries: Iterable[_Entry] = self._entries
         if not path:
             entries = self._connect_entries
@@ -158,10 +153,36 @@ class VirtualHost:
             if (
                 path.startswith(literal)
                 and (test is None or test(path))
-                and (not conditional or route.conditions_hold(head, stable_random))
+                and (not conditional or route.refusal(head, stable_random) is None)
             ):
                 return route
         return None
+
+    def explain(self, head: RequestView, stable_random: int) -> list[tuple[Route, str | None]]:
+        """Each route that `match` looks at, in order, with the first condition that the request does not meet.
+
+        The last one takes the request if its condition is None; if none is, no route does.
+        """
+        path = self._path(head)
+        told: list[tuple[Route, str | None]] = []
+        for literal, test, _, route in self._entries:
+            if (path or route.connect_only) and path.startswith(literal) and (test is None or test(path)):
+                refusal = route.refusal(head, stable_random)
+            else:
+                refusal = "path"
+            told.append((route, refusal))
+            if refusal is None:
+                break
+        return told
+
+    def _path(self, head: RequestView) -> bytes:
+        path = head.path
+        mark = path.find(b"?")
+        if mark >= 0:
+            path = path[:mark]
+        if self._ignore_parameters and (mark := path.find(b";")) >= 0:
+            path = path[:mark]
+        return path
 
 
 class RouteTable:

@@ -96,6 +96,7 @@ ADDRESS_OPERATORS: Mapping[str, Factory] = {
         "DOWNSTREAM_DIRECT_LOCAL", lambda info: info.connection.direct_local if info.connection is not None else None
     ),
     **_address_factories("UPSTREAM_LOCAL", _upstream_local),
+    "UPSTREAM_LOCAL_ADDRESS": plain(lambda info: info.upstream_local.encode() or None),
     **_address_factories(
         "UPSTREAM_REMOTE", lambda info: info.upstream_host.address if info.upstream_host is not None else None
     ),

@@ -12,7 +12,7 @@ from mosn_xds.data.observe.info import StreamInfo
 
 def _names(arg: str | None, operator: str) -> tuple[bytes, bytes | None]:
     if not arg:
-        raise ConfigError(f"Invalid header configuration. Format string is empty in {operator}.")
+        raise ConfigError(f"{operator} requires parameters")
     main, found, other = arg.partition("?")
     if "?" in other:
         raise ConfigError("More than 1 alternative header specified in token: " + arg)
@@ -162,28 +162,32 @@ def _trailer_bytes(info: StreamInfo) -> Value:
     return sum(len(name) + len(value) for name, value in info.response_trailers or ())
 
 
+_ORIGINAL_HOST = b"x-envoy-original-host"
+
+
 def _server_name(arg: str | None, environment: FormatEnvironment) -> Getter:
     which, _, host_source = (arg or "SNI_ONLY").partition(":")
-    sources = {"": b":authority", "ORIG": b"x-envoy-original-host", "HOST": b":authority"}
-    if which not in ("SNI_ONLY", "SNI_FIRST", "HOST_FIRST") or (
-        host_source not in sources and host_source != "ORIG_OR_HOST"
-    ):
-        raise ConfigError(f"Invalid REQUESTED_SERVER_NAME option: '{arg}'")
+    original, current = _request_header(_ORIGINAL_HOST), _request_header(b":authority")
+    hosts = {
+        "": either(original, current),
+        "ORIG_OR_HOST": either(original, current),
+        "ORIG": original,
+        "HOST": current,
+    }
+    host = hosts.get(host_source)
 
     def sni(info: StreamInfo) -> Value:
         return text_value(info.connection.sni) if info.connection is not None else None
 
-    if host_source == "ORIG_OR_HOST":
-        host = either(_request_header(b"x-envoy-original-host"), _request_header(b":authority"))
-    else:
-        host = _request_header(sources[host_source])
-    match which:
-        case "SNI_ONLY":
-            return sni
-        case "SNI_FIRST":
-            return either(sni, host)
-        case _:
-            return either(host, sni)
+    if host is not None:
+        match which:
+            case "SNI_ONLY":
+                return sni
+            case "SNI_FIRST":
+                return either(sni, host)
+            case "HOST_FIRST":
+                return either(host, sni)
+    raise ConfigError(f"Invalid REQUESTED_SERVER_NAME option: '{arg}'")
 
 
 HEADER_OPERATORS: Mapping[str, Factory] = {

@@ -9,7 +9,7 @@ is left out unless `keep_empty`. An addition to a header that Envoy keeps in one
 from collections.abc import Sequence
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.data.codec.head import Head
+from mosn_xds.data.codec.head import Fields, Head, one_line
 from mosn_xds.data.observe.formatter import Formatter
 from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.info import StreamInfo
@@ -54,11 +54,18 @@ class _Addition:
         self.formatter = Formatter(spec.value, environment, omit_empty=True)
         self.constant = self.formatter.constant
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to decide: a constant is appended."""
+        if self.constant is None or self.joined or self.action is not AppendAction.APPEND_IF_EXISTS_OR_ADD:
+            return False
+        return one_line(self.constant) == self.constant and (self.constant != b"" or self.keep_empty)
+
 
 class HeaderEdits:
     """The operations of one level on requests, or on responses."""
 
-    __slots__ = ("_additions", "_removals")
+    __slots__ = ("_additions", "_plain_fields", "_removals")
 
     def __init__(
         self,
@@ -69,12 +76,19 @@ class HeaderEdits:
     ) -> None:
         self._removals = tuple(_checked(name, "removed") for name in remove)
         self._additions = tuple(_Addition(value, environment, joined) for value in add)
+        self._plain_fields: Fields | None = None
+        if not self._removals and all(addition.plain for addition in self._additions):
+            # The common case, only constants to append, costs one `extend`.
+            self._plain_fields = [(addition.name, addition.constant or b"") for addition in self._additions]
 
     def __repr__(self) -> str:
         return f"<HeaderEdits -{len(self._removals)} +{len(self._additions)}>"
 
     def apply(self, head: Head, info: StreamInfo) -> None:
         """Edit `head`; formats read `info`."""
+        if self._plain_fields is not None:
+            head.fields.extend(self._plain_fields)
+            return
         for name in self._removals:
             head.remove(name)
         additions: list[tuple[_Addition, bytes]] = []

@@ -141,6 +141,35 @@ def test_a_long_route_list_matches_as_a_short_one_does():
         assert matched(whole, path) == expected, path
 
 
+def test_a_match_can_be_explained():
+    jason = HeaderMatch("end-user", string=StringMatch(StringMatchKind.EXACT, "jason"))
+    built = build(
+        table(
+            virtual_host(
+                route(RouteMatch(EXACT, "/other"), "other"),
+                route(RouteMatch(CONNECT), "tunnel"),
+                route(RouteMatch(PREFIX, "/", headers=(jason,)), "jason"),
+                route(RouteMatch(PREFIX, "/", query=(QueryMatch("v"),)), "query"),
+                route(RouteMatch(PREFIX, "/", grpc_only=True), "grpc"),
+                route(RouteMatch(PREFIX, "/", runtime_fraction=Fraction(1)), "some"),
+                route(RouteMatch(PREFIX, "/"), "rest"),
+                route(RouteMatch(PREFIX, "/"), "never looked at"),
+            )
+        )
+    )
+    told = built.virtual_hosts[0].explain(request("/x", ("end-user", "ann")), 50)
+    assert [(tried.name, refusal) for tried, refusal in told] == [
+        ("other", "path"),
+        ("tunnel", "connect_matcher"),
+        ("jason", "header end-user"),
+        ("query", "query parameter v"),
+        ("grpc", "grpc"),
+        ("some", "runtime_fraction"),
+        ("rest", None),
+    ]
+    assert built.virtual_hosts[0].explain(request("", method="CONNECT"), 0)[-1] == (told[1][0], None)
+
+
 def test_the_virtual_host_is_known_even_when_none_of_its_routes_takes_the_request():
     built = build(table(virtual_host(name="secure", require_tls=TlsRequirement.ALL)))
     found = built.match(request("/"), 0)

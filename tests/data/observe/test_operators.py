@@ -191,7 +191,8 @@ def test_every_known_operator_can_be_compiled_and_inert_ones_are_never_there():
     ("name", "argument", "reason"),
     [
         ("NONSENSE", None, "Not supported field in StreamInfo: NONSENSE"),
-        ("REQ", None, "Format string is empty"),
+        ("REQ", None, "REQ requires parameters"),
+        ("REQUESTED_SERVER_NAME", "ANY", "Invalid REQUESTED_SERVER_NAME option"),
         ("REQ", "a?b?c", "More than 1 alternative header specified in token"),
         ("PATH", "NQ:PATH_OR_ORIG", "only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed"),
         ("GRPC_STATUS", "WORDS", "GrpcStatusFormatter only supports"),
@@ -258,6 +259,23 @@ def test_the_trusted_client_address_is_not_the_peers():
     stream = routed(remote=Address("203.0.113.9"))
     assert both("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", stream)[1] == "203.0.113.9"
     assert both("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", stream)[1] == "10.1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("SNI_FIRST", "sni.com"),
+        ("SNI_ONLY", "sni.com"),
+        ("HOST_FIRST", "before.com"),
+        ("HOST_FIRST:ORIG", "before.com"),
+        ("HOST_FIRST:HOST", "h.com"),
+        ("HOST_FIRST:ORIG_OR_HOST", "before.com"),
+    ],
+)
+def test_the_requested_server_name_may_be_the_host(argument, expected):
+    stream = info(request("/", ("x-envoy-original-host", "before.com")))
+    stream.connection.sni = "sni.com"
+    assert both(f"%REQUESTED_SERVER_NAME({argument})%", stream)[1] == expected
 
 
 def test_ipv6_and_unix_addresses():
