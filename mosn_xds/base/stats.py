@@ -48,6 +48,8 @@ class StatGroup:
     COUNTERS: ClassVar[tuple[str, ...]] = ()
     GAUGES: ClassVar[tuple[str, ...]] = ()
     HISTOGRAMS: ClassVar[tuple[str, ...]] = ()
+    SHARED: ClassVar[tuple[str, ...]] = ()
+    """Counters and gauges that every worker has alike (how many hosts a cluster has): not to be added up."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -83,6 +85,7 @@ class StatKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counters: tuple[str, ...]
     gauges: tuple[str, ...]
     histograms: tuple[str, ...]
+    shared: tuple[str, ...] = ()
 
 
 class StatChange(msgspec.Struct, array_like=True, gc=False):
@@ -108,7 +111,7 @@ class _Reader:
 
     def __init__(self, group: type[StatGroup]) -> None:
         name = f"{group.__module__}.{group.__qualname__}"
-        self.kind = StatKind(name, group.COUNTERS, group.GAUGES, group.HISTOGRAMS)
+        self.kind = StatKind(name, group.COUNTERS, group.GAUGES, group.HISTOGRAMS, group.SHARED)
         fields = [*group.COUNTERS, *group.GAUGES, *(f"{name}.count" for name in group.HISTOGRAMS)]
         # With a single field attrgetter would answer no tuple; `prefix` never changes.
         self.read: Callable[[StatGroup], tuple[Any, ...]] = attrgetter(*fields, "prefix", "prefix")

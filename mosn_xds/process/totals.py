@@ -45,7 +45,7 @@ class _Group:
         self.gauges: dict[str, int] = {}
         self.histograms: dict[str, HistogramChange] = {}
         self.shares: dict[int, dict[str, int]] = {}
-        """Gauges by source."""
+        """Gauges, and what is alike in all workers, by source."""
         self.used: set[str] = set()
         """Gauges that were something else than 0."""
         self.touched = False
@@ -84,7 +84,10 @@ class StatTotals:
         """A worker is gone: take its share out of the gauges."""
         for group in self._groups.values():
             for name, value in group.shares.pop(source, {}).items():
-                group.gauges[name] -= value
+                if name in group.kind.shared:
+                    _take_largest(group, name)
+                else:
+                    group.gauges[name] -= value
 
     def set_text(self, name: str, value: str) -> None:
         """A text readout of the agent's."""
@@ -95,6 +98,8 @@ class StatTotals:
         self.refresh()
         for group in self._groups.values():
             group.counters = dict.fromkeys(group.counters, 0)
+            for share in group.shares.values():
+                share.update((name, 0) for name in group.kind.shared if name in group.counters and name in share)
 
     def refresh(self) -> None:
         """Take in what the agent itself has counted until now."""
@@ -167,22 +172,37 @@ class StatTotals:
 
 def _add(group: _Group, source: int, change: StatChange) -> None:
     counters = group.counters
+    shared = group.kind.shared
     for name, amount in change.counters.items():
-        counters[name] = counters.get(name, 0) + amount
+        if name in shared:
+            share = group.shares.setdefault(source, {})
+            share[name] = share.get(name, 0) + amount
+            counters[name] = max(counters.get(name, 0), share[name])
+        else:
+            counters[name] = counters.get(name, 0) + amount
         group.touched = True
     group.own |= source == AGENT
     if change.gauges:
         shares = group.shares.setdefault(source, {})
         for name, value in change.gauges.items():
-            group.gauges[name] = group.gauges.get(name, 0) + value - shares.get(name, 0)
+            if name not in shared:
+                group.gauges[name] = group.gauges.get(name, 0) + value - shares.get(name, 0)
             shares[name] = value
             group.used.add(name)
+            if name in shared:
+                _take_largest(group, name)
     for name, more in change.histograms.items():
         cell = group.histograms.setdefault(name, _no_values())
         cell.buckets = [a + b for a, b in zip(cell.buckets, more.buckets, strict=True)]
         cell.count += more.count
         cell.total += more.total
         group.touched = True
+
+
+def _take_largest(group: _Group, name: str) -> None:
+    """What all workers have alike is told by one that is up to date: none of them has more than there is."""
+    if name in group.kind.gauges:
+        group.gauges[name] = max((share.get(name, 0) for share in group.shares.values()), default=0)
 
 
 def _names(known: tuple[str, ...], counted: dict[str, int]) -> Iterator[str]:

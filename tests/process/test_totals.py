@@ -142,3 +142,38 @@ def test_host_figures_add_up_and_keep_what_a_dead_worker_counted() -> None:
     hosts.apply(1, [HostStat("c", "1.2.3.4:80", {"rq_total": 5, "cx_active": 0})])
     assert hosts.get("c", "1.2.3.4:80") == {"rq_total": 8, "cx_active": 0}
     assert hosts.get("c", "5.6.7.8:80") == {}
+
+
+class Members(StatGroup):
+    __slots__ = ("membership_change", "membership_total")
+    COUNTERS = ("membership_change",)
+    GAUGES = ("membership_total",)
+    SHARED = ("membership_change", "membership_total")
+    membership_change: int
+    membership_total: int
+
+
+def test_what_all_workers_have_alike_is_not_added_up() -> None:
+    totals = StatTotals(StatRegistry())
+    workers = [Worker(number, totals) for number in range(2)]
+    groups = [worker.registry.group(Members, "cluster.m.") for worker in workers]
+
+    def report(changes: int, total: int) -> tuple[int | None, int | None]:
+        for worker, group in zip(workers, groups, strict=True):
+            group.membership_change += changes
+            group.membership_total = total
+            worker.report()
+        return totals.value("cluster.m.membership_change"), totals.value("cluster.m.membership_total")
+
+    assert report(1, 5) == (1, 5)
+    assert report(1, 3) == (2, 3)
+    totals.forget(0)
+    workers[0] = Worker(0, totals)
+    groups[0] = workers[0].registry.group(Members, "cluster.m.")
+    assert report(1, 4) == (3, 4)
+    totals.reset_counters()
+    assert totals.value("cluster.m.membership_change") == 0
+    assert report(1, 4) == (1, 4)
+    totals.forget(0)
+    totals.forget(1)
+    assert totals.value("cluster.m.membership_total") == 0

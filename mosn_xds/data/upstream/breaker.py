@@ -80,6 +80,7 @@ class BreakerStats(StatGroup):
     """``cluster.NAME.circuit_breakers.default.`` or ``.high.``: 1 while the threshold is reached."""
 
     GAUGES = ("cx_open", "cx_pool_open", "rq_open", "rq_pending_open", "rq_retry_open")
+    SHARED = GAUGES
     __slots__ = ("breaker", *GAUGES)
 
     cx_open: int
@@ -105,6 +106,7 @@ class RemainingStats(StatGroup):
     """``cluster.NAME.circuit_breakers.default.remaining_``, with `track_remaining` only: a group of its own."""
 
     GAUGES = ("cx", "pending", "retries", "rq")
+    SHARED = GAUGES
     __slots__ = ("breaker", *GAUGES)
 
     cx: int

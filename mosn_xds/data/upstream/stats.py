@@ -86,6 +86,14 @@ _GAUGES = (
     "upstream_rq_pending_active",
 )
 _HISTOGRAMS = ("upstream_cx_connect_ms", "upstream_cx_length_ms", "upstream_rq_per_cx", "upstream_rq_time")
+_SHARED = (
+    "max_host_weight",
+    "membership_change",
+    "membership_degraded",
+    "membership_excluded",
+    "membership_healthy",
+    "membership_total",
+)
 
 
 class ResponseKind(IntEnum):
@@ -113,6 +121,7 @@ class ClusterStats(StatGroup):
     COUNTERS = _COUNTERS
     GAUGES = _GAUGES
     HISTOGRAMS = _HISTOGRAMS
+    SHARED = _SHARED
     __slots__ = (*_COUNTERS, *_GAUGES, *_HISTOGRAMS, "_responses")
 
     assignment_stale: int
@@ -225,6 +234,7 @@ class RingStats(StatGroup):
     """``cluster.NAME.ring_hash_lb.``"""
 
     GAUGES = ("max_hashes_per_host", "min_hashes_per_host", "size")
+    SHARED = GAUGES
     __slots__ = GAUGES
 
     max_hashes_per_host: int
@@ -236,6 +246,7 @@ class MaglevStats(StatGroup):
     """``cluster.NAME.maglev_lb.``"""
 
     GAUGES = ("max_entries_per_host", "min_entries_per_host")
+    SHARED = GAUGES
     __slots__ = GAUGES
 
     max_entries_per_host: int
