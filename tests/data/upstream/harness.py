@@ -79,10 +79,14 @@ class Upstream:
         self._socket = trio.socket.from_stdlib_socket(socket.create_server((host, 0), backlog=backlog))
         self.address = Address(*self._socket.getsockname()[:2])
         self.port = self.address.port
+        self.peers: list[Peer] = []
+        """Held, lest a connection that a test does not look at is closed as garbage."""
 
     async def accept(self) -> Peer:
         accepted, _ = await self._socket.accept()
-        return Peer(trio.SocketStream(accepted))
+        peer = Peer(trio.SocketStream(accepted))
+        self.peers.append(peer)
+        return peer
 
     def close(self) -> None:
         self._socket.close()
