@@ -14,6 +14,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.control.addresses import AddressBook
 from mosn_xds.control.ads.client import AdsClient
 from mosn_xds.control.ads.events import Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
@@ -29,11 +30,18 @@ from mosn_xds.control.resolve import Lookup
 from mosn_xds.control.stats import ControlPlaneStats
 from mosn_xds.control.store import ResourceKey, ResourceStore
 from mosn_xds.control.translate.model import ADS, Source, SourceKind, Translated
+from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import Snapshot
+
+RETRY_S = 2.0
 
 
 class Discovery:
-    """See the module. `observe` hears what changed in the store, after the assembler did."""
+    """See the module.
+
+    `admit` has the last word on each translated resource (bind a listener's address, raise ConfigError if that fails);
+    what it refused is tried again every `RETRY_S`. `observe` hears what changed in the store, after the assembler did.
+    """
 
     def __init__(
         self,
@@ -54,18 +62,20 @@ class Discovery:
         self._clock = clock
         self._random = random
         self._observe = observe
+        self._admit_more = admit
         self._plane = stats.group(ControlPlaneStats, "control_plane.")
         self._nursery: trio.Nursery | None = None
         self.clients: list[AdsClient] = []
         self.files: list[FileSource] = []
         self.store: ResourceStore[Translated] = ResourceStore(clock)
         self.intake = Intake(
-            self.store, translate, clock, stats, connect=self._connect, admit=admit, changed=self._changed
+            self.store, translate, clock, stats, connect=self._connect, admit=self._admit, changed=self._changed
         )
         given = ((CDS, bootstrap.cds), (LDS, bootstrap.lds))
         self._roots = [Root(kind, r.source, r.initial_fetch_timeout_s) for kind, r in given if r is not None]
         self._servers = {r.source: r.server for _, r in given if r is not None and r.server is not None}
         self._static = [one.translated for one in (*bootstrap.clusters, *bootstrap.listeners)]
+        self._addresses = AddressBook(self.store, self._static)
         self.assembler = Assembler(
             self.store, self.intake, publish, lookup, clock, random, stats, static=self._static, roots=self._roots
         )
@@ -83,16 +93,29 @@ class Discovery:
                 for need in product.needs:
                     self.intake.reach(need.source)
             nursery.start_soon(self.assembler.run)
+            nursery.start_soon(self._retry)
             self._subscribe(CDS)
             # Envoy's order. A server with no cluster to name may never answer, so there is an end to it.
             with trio.move_on_after(HOLD_S):
                 await self.assembler.clusters_ready.wait()
             self._subscribe(LDS)
 
+    async def _retry(self) -> None:
+        while True:
+            await trio.sleep(RETRY_S)
+            self.intake.retry()
+
     def _subscribe(self, kind: ResourceType) -> None:
         for root in self._roots:
             if root.type is kind:
                 self.intake.subscribe(root.key, kind)
+
+    def _admit(self, key: ResourceKey, product: Translated) -> None:
+        """See `intake.Admit`."""
+        if isinstance(product.spec, Listener):
+            self._addresses.admit(key, product.spec)
+        if self._admit_more is not None:
+            self._admit_more(key, product)
 
     def _changed(self, keys: Iterable[ResourceKey]) -> None:
         keys = list(keys)

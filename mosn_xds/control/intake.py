@@ -171,6 +171,8 @@ class Intake(Generic[P]):
 
     def retry(self) -> None:
         """Try again what was refused by `admit`: an address may be free by now."""
+        if not self._not_admitted:
+            return
         changed: dict[ResourceKey, None] = {}
         for key in list(self._not_admitted):
             record = self._store.get(key)
