@@ -76,8 +76,8 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     eds_name = _take_eds(take, name, discovery)
     endpoints, dns = _take_members(take, name, discovery, context)
     _take_filters(take, context)
-    if take.wrapped_flag("wait_for_warm_on_init"):
-        take.skip("wait_for_warm_on_init")
+    if take.wrapped_flag("wait_for_warm_on_init") is False:
+        take.ignore("wait_for_warm_on_init", "every cluster warms before it serves")
     cluster = Cluster(
         name=name,
         discovery=discovery,
