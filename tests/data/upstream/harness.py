@@ -235,3 +235,10 @@ async def settled(world: World) -> None:
     world.reactor.defer(done.set)
     await done.wait()
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def later(world: World, seconds: float) -> None:
+    """Wait by the reactor's own timers: what was armed before for an earlier time has happened then."""
+    done = trio.Event()
+    world.reactor.timers.arm(seconds, done.set)
+    await done.wait()

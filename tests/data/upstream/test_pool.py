@@ -1,11 +1,10 @@
 """Connection pools over real sockets: reuse, waiting, limits, idling."""
 
-import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.spec.cluster import Breakers
-from tests.data.upstream.harness import OK, Attempt, Upstream, World, request, run, settled
+from tests.data.upstream.harness import OK, Attempt, Upstream, World, later, request, run, settled
 
 
 def test_the_connection_used_last_is_used_next() -> None:
@@ -232,7 +231,7 @@ def test_a_connection_that_is_too_old_goes_after_its_response() -> None:
         attempt = world.send(cluster)
         peer = await upstream.accept()
         await peer.read_request()
-        await trio.sleep(0.06)
+        await later(world, 0.04)
         assert world.figures()["upstream_cx_max_duration_reached"] == 1
         await peer.stream.send_all(OK)
         assert await attempt.over() == "end"
