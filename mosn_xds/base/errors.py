@@ -42,7 +42,11 @@ class ResponseFlag(IntFlag):
     UDO = 1 << 29
 
 
-_FLAG_NAMES = tuple((int(flag), flag.name or "") for flag in ResponseFlag)
+# Envoy prints flags in the order in which they were set: a retry that is refused is noted before what it would have mended.
+_NOTED_FIRST = (ResponseFlag.URX,)
+_FLAG_NAMES = tuple(
+    (int(flag), flag.name or "") for flag in (*_NOTED_FIRST, *(f for f in ResponseFlag if f not in _NOTED_FIRST))
+)
 
 
 def flag_names(flags: int) -> str:

@@ -111,11 +111,7 @@ class ServerConnection:
 
     def on_eof(self) -> None:
         """The client ended its side; Envoy gives up an HTTP connection then, and so do we."""
-        upgraded = self._upgraded
-        if upgraded is not None and not upgraded.ended:
-            upgraded.on_data(b"", True)
-            return
-        if self.streams:
+        if self.streams and self._upgraded is None:
             self._dispatch(self.codec.receive_eof())
         self._lose("downstream_remote_disconnect")
         self.wire.close(flush=True)
@@ -238,7 +234,7 @@ class ServerConnection:
         if event.status == 431:
             stats.downstream_rq_too_large += 1
         stream.connection_closing = True
-        stream.reply(Reply(event.status, event.body, details=event.details, flags=_DPE if event.status == 400 else 0))
+        stream.reply(Reply(event.status, event.body, details=event.details, flags=_DPE))
 
     # What streams do.
 
@@ -309,6 +305,7 @@ class ServerConnection:
             self.wire.close(flush=True, delay_s=self.hcm.delayed_close_timeout_s)
             return
         self._idle_deadline = self.clock.now + self.hcm.idle_timeout_s
+        self.watch(self._idle_deadline)
         if not self._dispatching:
             self._dispatch(self.codec.next_exchange())
 

@@ -56,6 +56,10 @@ class Mirrors:
             if host is None:
                 continue
             copy = head.copy()
+            copy.set(b"x-envoy-internal", b"true")
+            forwarded = copy.get(b"x-forwarded-for")
+            local = self._context.local_ip.encode()
+            copy.set(b"x-forwarded-for", local if forwarded is None else forwarded + b"," + local)
             if suffix:
                 copy.authority = shadow_authority(copy.authority or b"")
             shadow = Shadow(copy, body, trailers)

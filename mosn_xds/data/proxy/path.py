@@ -118,6 +118,7 @@ class PathPolicy:
             unescaped = unescape_slashes(bare)
             if unescaped != bare:
                 if self._escaped_slashes is EscapedSlashes.REJECT_REQUEST:
+                    head.path = unescaped + query
                     return _REJECTED
                 redirect = self._escaped_slashes is EscapedSlashes.UNESCAPE_AND_REDIRECT
                 bare = unescaped

@@ -169,6 +169,8 @@ class RequestHeaders:
         index = dict(head.fields)
         if self._scheme:
             head.scheme = self._scheme
+            head.set(_XFP, self._scheme)
+            index = dict(head.fields)
         elif not head.scheme:
             head.scheme = index.get(_XFP, b"http").lower()
         if self._plain and _NOTICED.isdisjoint(index):
@@ -181,10 +183,12 @@ class RequestHeaders:
         noticed = {name: head.get(name) or b"" for name in _NOTICED if name in index}
         single_xff = b"," not in noticed.get(_XFF, b",")
         had_xff = _XFF in noticed
-        client = connection.remote if self._edge else self.client_address(head, connection)
+        client = self.client_address(head, connection)
         internal = (not had_xff if self._edge else single_xff) and self._is_internal(client)
         external_edge = self._edge and not internal
         head.fields = [f for f in head.fields if self._keeps(f, head, internal=internal)]
+        if b"referer" in noticed and (referer := head.get(b"referer")) is not None:
+            head.set(b"referer", referer)  # one header, as Envoy keeps it
         if self._edge:
             self._forwarded_for(head, connection)
         if self._edge and not (self._hops and _XFP in noticed):
@@ -205,8 +209,7 @@ class RequestHeaders:
             before = noticed.get(b"via")
             head.set(b"via", before + b", " + self._via if before else self._via)
         if external_edge:
-            trusted = self.client_address(head, connection) if self._hops else client
-            head.set(b"x-envoy-external-address", trusted.host.encode())
+            head.set(b"x-envoy-external-address", client.host.encode())
         self._request_id(head, external_edge=external_edge, present=noticed.get(_REQUEST_ID))
 
     def _keeps(self, field: tuple[bytes, bytes], head: RequestHead, *, internal: bool) -> bool:

@@ -171,11 +171,13 @@ class RoutePlan:
     def answer(self, stream: "Stream") -> Reply | None:
         """What this route answers without an upstream; None when it forwards."""
         reply = self._reply
-        if reply is None:
-            if self.redirect is None:
-                return None
+        if self.redirect is not None:
             location = self.redirect.location(stream.request)
             return Reply(self.redirect.status, details=_DIRECT, fields=[(b"location", location)])
+        if reply is not None and (reply.status == 201 or 300 <= reply.status < 400):
+            head = stream.request
+            location = b"%b://%b%b" % (head.scheme, head.authority or b"", head.path)
+            return Reply(reply.status, reply.body, details=reply.details, fields=[(b"location", location)])
         return reply
 
     def edit_answer(self, stream: "Stream", head: ResponseHead) -> None:

@@ -31,6 +31,7 @@ _UH = int(ResponseFlag.UH)
 _NC = int(ResponseFlag.NC)
 _UT = int(ResponseFlag.UT)
 _URX = int(ResponseFlag.URX)
+_UMSDR = int(ResponseFlag.UMSDR)
 _UO = int(ResponseFlag.UO)
 
 _FLAG_OF_RESET = {
@@ -224,15 +225,13 @@ class Router:
             stream.reply(answer)
             return
         head = self._head
-        target = self._target = stream.target()
-        name = target.name_for(head) if target is not None else ""
-        cluster = hcm.clusters.get(name) if name else None
+        target = self._target = stream.target
+        cluster = stream.cluster
         if target is None or cluster is None:
             hcm.stats.no_cluster += 1
             stream.reply(Reply(plan.cluster_not_found_status, details="cluster_not_found", flags=_NC))
             return
-        stream.cluster_name = name
-        self._cluster = stream.cluster = cluster
+        self._cluster = cluster
         self._complete = end
         settings = hcm.router
         suppress = settings.suppress_envoy_headers
@@ -412,13 +411,23 @@ class Router:
         if self._limits.per_try_s:
             stream.try_deadline = stream.owner.clock.now + self._limits.per_try_s
             stream.owner.watch(stream.try_deadline)
+        if self._limits.per_try_idle_s:
+            self._touch_try(stream)
+        cluster = self._cluster
+        if cluster is not None and cluster.spec.max_stream_duration_s:
+            stream.upstream_deadline = stream.owner.clock.now + cluster.spec.max_stream_duration_s
+            stream.owner.watch(stream.upstream_deadline)
+
+    def _touch_try(self, stream: "Stream") -> None:
+        stream.try_idle_deadline = stream.owner.clock.now + self._limits.per_try_idle_s
+        stream.owner.watch(stream.try_idle_deadline)
 
     def _retry_after(self, delay_s: float) -> None:
         stream = self._stream
         if stream is None:
             return
         self._drop_attempt()
-        stream.try_deadline = NEVER
+        stream.try_deadline = stream.try_idle_deadline = stream.upstream_deadline = NEVER
         stream.arm(delay_s, self._try_again)
 
     def _try_again(self) -> None:
@@ -447,7 +456,7 @@ class Router:
 
     def on_informational(self, head: ResponseHead) -> None:
         stream = self._stream
-        if stream is not None and (head.status != 100 or stream.hcm.proxy_100_continue):
+        if stream is not None and head.status == 100 and stream.hcm.proxy_100_continue:
             stream.send_informational(head)
 
     def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
@@ -483,7 +492,15 @@ class Router:
         if head.status == 101 and self._head.upgrade is not None:
             stream.upgraded = True
             stream.route_deadline = NEVER
+        elif self._head.upgrade is not None:
+            # No tunnel, then: the answer goes without its body, and the connection with it.
+            stream.details = "websocket_handshake_unsuccessful"
+            stream.connection_closing = True
+            self._drop_attempt()
+            head.remove(b"content-length")
+            end = True
         elapsed_ms = (now - self._sent_at_s) * 1000 if self._sent_at_s is not None else None
+        stream.response_code = head.status
         plan.finalize_response(
             stream,
             target,
@@ -500,6 +517,15 @@ class Router:
     def on_response_data(self, data: bytes, end: bool) -> None:
         stream = self._stream
         if stream is None:
+            return
+        if self._limits.per_try_idle_s:
+            self._touch_try(stream)
+        if end and stream.upgraded:
+            # A tunnel has no half-close: its end is the end of the connection, as in Envoy.
+            if data:
+                stream.respond_data(data, False)
+            if self._attempt is not None:
+                self.on_reset(self._attempt, ResetReason.CONNECTION_TERMINATION, "", stale=False, connected=True)
             return
         if end:
             stream.last_up_rx = stream.owner.clock.now - stream.start_s
@@ -520,7 +546,7 @@ class Router:
         cluster = self._cluster
         if cluster is not None:
             cluster.charge_complete(attempt.host, (stream.owner.clock.now - attempt.started_s) * 1000)
-        stream.route_deadline = stream.try_deadline = NEVER
+        stream.forget_try()
 
     def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: bool, connected: bool) -> None:
         """The attempt failed: again, or an answer."""
@@ -584,15 +610,20 @@ class Router:
         cluster.stats.upstream_rq_timeout += 1
         self._timed_out(stream, "response_timeout", b"upstream request timeout")
 
-    def on_try_timeout(self) -> None:
+    def on_try_timeout(self, *, idle: bool = False) -> None:
         """The attempt took too long: its stream is reset, and the request tried again if it may."""
         stream, cluster, attempt = self._stream, self._cluster, self._attempt
-        if stream is None or cluster is None or attempt is None or self._responding:
+        if stream is None or cluster is None or attempt is None:
             return
-        cluster.stats.upstream_rq_per_try_timeout += 1
+        if self._responding and not idle:
+            return
+        if idle:
+            cluster.stats.upstream_rq_per_try_idle_timeout += 1
+        else:
+            cluster.stats.upstream_rq_per_try_timeout += 1
         retry = self._retry
         self._drop_attempt()
-        if retry is not None and self._can_resend():
+        if retry is not None and not self._responding and self._can_resend():
             decision = retry.on_timeout()
             if decision is RetryDecision.RETRY:
                 self._retry_after(retry.back_off_s(None))
@@ -601,7 +632,24 @@ class Router:
                 stream.flags |= _URX
             elif decision is RetryDecision.OVERFLOW:
                 stream.flags |= _UO
-        self._timed_out(stream, "upstream_per_try_timeout", b"upstream request timeout")
+        details = "upstream_per_try_idle_timeout" if idle else "upstream_per_try_timeout"
+        self._timed_out(stream, details, b"upstream request timeout")
+
+    def on_upstream_duration(self) -> None:
+        """The cluster's `max_stream_duration` is over."""
+        stream, cluster = self._stream, self._cluster
+        if stream is None or cluster is None:
+            return
+        cluster.stats.upstream_rq_max_duration_reached += 1
+        self._drop_attempt()
+        details = "upstream_max_stream_duration_reached"
+        if self._responding:
+            stream.flags |= _UMSDR
+            stream.details = details
+            stream.reset_downstream()
+            return
+        status = 504 if self._complete else 408
+        stream.reply(Reply(status, b"upstream max stream duration reached", details=details, flags=_UMSDR))
 
     def _timed_out(self, stream: "Stream", details: str, body: bytes) -> None:
         cluster, attempt = self._cluster, self._attempt

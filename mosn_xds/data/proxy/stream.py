@@ -36,7 +36,7 @@ NEVER = float("inf")
 _DC = int(ResponseFlag.DC)
 _NR = int(ResponseFlag.NR)
 _SI = int(ResponseFlag.SI)
-_DT = int(ResponseFlag.DT)
+_DEADLINE_EXCEEDED = 4
 _DPE = int(ResponseFlag.DPE)
 
 _EXPECT = b"expect"
@@ -68,6 +68,8 @@ class Stream(StreamInfo):
     cluster: "Cluster | None" = None
     route_deadline = NEVER
     try_deadline = NEVER
+    try_idle_deadline = NEVER
+    upstream_deadline = NEVER
     _paused_at = -1
     _paused_response_at = -1
     _held: list[bytes] | None = None
@@ -78,7 +80,8 @@ class Stream(StreamInfo):
     _timers: list[Timer] | None = None
     _task: Any = None
     _state: dict[Any, Any] | None = None
-    _target: "Target | None" = None
+    target: "Target | None" = None
+    """Where the route forwards this stream."""
     _reading_stopped = 0
     _client_paused = False
 
@@ -104,6 +107,7 @@ class Stream(StreamInfo):
         self.remote = hcm.request_headers.client_address(head, self.connection)
         refused = hcm.request_headers.prepare(head, self.connection)
         if refused is not None:
+            self.connection_closing = refused.status == 400  # such a client is not worth keeping
             self.reply(refused)
             return
         if not self.clear_route():
@@ -162,10 +166,15 @@ class Stream(StreamInfo):
                 return False
         self.virtual_host, route = found
         self.route = route
-        self._target = None
+        self.target = None
         if route is None:
             return True
         self.route_name = route.name
+        internal_only = table.spec.internal_only_headers
+        if internal_only and self.request.get(b"x-envoy-internal") is None:
+            for name in internal_only:
+                self.request.remove(name.lower().encode())
+        self._choose_cluster(route)
         timeout_s = route.idle_timeout_s
         if timeout_s is not None:
             self.idle_timeout_s = timeout_s or NEVER
@@ -522,6 +531,8 @@ class Stream(StreamInfo):
             self.duration_deadline,
             self.route_deadline,
             self.try_deadline,
+            self.try_idle_deadline,
+            self.upstream_deadline,
         )
 
     def on_deadline(self, now: float) -> None:
@@ -530,6 +541,12 @@ class Stream(StreamInfo):
         if now >= self.try_deadline and router is not None:
             self.try_deadline = NEVER
             router.on_try_timeout()
+        elif now >= self.try_idle_deadline and router is not None:
+            self.try_idle_deadline = NEVER
+            router.on_try_timeout(idle=True)
+        elif now >= self.upstream_deadline and router is not None:
+            self.upstream_deadline = NEVER
+            router.on_upstream_duration()
         if self.ended:
             return
         if now >= self.route_deadline and router is not None:
@@ -538,7 +555,7 @@ class Stream(StreamInfo):
         elif now >= self.duration_deadline:
             self.duration_deadline = NEVER
             self.hcm.stats.downstream_rq_max_duration_reached += 1
-            self._time_out("downstream duration timeout", "max_duration_timeout", _DT)
+            self._time_out("downstream duration timeout", "max_duration_timeout", 0, grpc_status=_DEADLINE_EXCEEDED)
         elif now >= self.request_deadline:
             self.request_deadline = NEVER
             self.hcm.stats.downstream_rq_timeout += 1
@@ -548,14 +565,14 @@ class Stream(StreamInfo):
             self.hcm.stats.downstream_rq_idle_timeout += 1
             self._time_out("stream timeout", "stream_idle_timeout", _SI)
 
-    def _time_out(self, body: str, details: str, flag: int) -> None:
+    def _time_out(self, body: str, details: str, flag: int, grpc_status: int | None = None) -> None:
         self.flags |= flag
         status = 504 if self.request_complete else 408
         if self.response is not None:
             self.details = details
             self.reset_downstream()
         else:
-            self.reply(Reply(status, body.encode(), details=details, flags=flag))
+            self.reply(Reply(status, body.encode(), details=details, flags=flag, grpc_status=grpc_status))
 
     # The end.
 
@@ -583,7 +600,11 @@ class Stream(StreamInfo):
         router, self.router = self.router, None
         if router is not None:
             router.close()
-        self.route_deadline = self.try_deadline = NEVER
+        self.forget_try()
+
+    def forget_try(self) -> None:
+        """The attempt is over, and its time limits with it."""
+        self.route_deadline = self.try_deadline = self.try_idle_deadline = self.upstream_deadline = NEVER
 
     def _finish(self) -> None:
         """The one place where a stream ends."""
@@ -629,16 +650,20 @@ class Stream(StreamInfo):
         if route is None:
             return None
         if route.plan.has_target_filters:
-            target = self.target()
+            target = self.target
             if target is not None and name in target.per_filter:
                 return target.per_filter[name]
         return route.per_filter.get(name) if route.per_filter else None
 
-    def target(self) -> "Target | None":
-        """Where the route forwards this stream; chosen once."""
-        if self._target is None and self.route is not None:
-            self._target = self.route.plan.target(self)
-        return self._target
+    def _choose_cluster(self, route: "Route") -> None:
+        """Envoy resolves the cluster with the route: filters and logs see it even if the router never runs."""
+        target = self.target = route.plan.target(self)
+        self.cluster = None
+        if target is not None:
+            name = target.name_for(self.request)
+            cluster = self.cluster = self.hcm.clusters.get(name)
+            if cluster is not None:
+                self.cluster_name = name
 
     def limit_duration(self, limit_s: float) -> None:
         """The route bounds the whole stream."""

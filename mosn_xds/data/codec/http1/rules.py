@@ -44,11 +44,11 @@ METHODS = {
     name: name
     for name in (
         b"GET POST PUT DELETE HEAD OPTIONS PATCH CONNECT TRACE ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY "
-        b"MKCALENDAR MKCOL MOVE M-SEARCH NOTIFY PROPFIND PROPPATCH PURGE QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE "
+        b"MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE SUBSCRIBE "
         b"UNBIND UNLINK UNLOCK UNSUBSCRIBE"
     ).split()
 }
-"""What Envoy accepts (but for M-SEARCH, which it misspells): each method is its own canonical object."""
+"""What Envoy accepts: each method is its own canonical object."""
 
 BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 """A request with one of these and without a body says nothing of a body; others say ``content-length: 0``."""
