@@ -71,6 +71,9 @@ def serve(host: str, port: int, greeting: bytes) -> None:
         while True:
             connection, _ = sock.accept()
             connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):  # closed with unread input it would be reset, and the greeting lost
+                pass
             connection.close()
 
     threading.Thread(target=loop, daemon=True).start()
