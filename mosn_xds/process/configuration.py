@@ -10,17 +10,13 @@ from collections.abc import Collection
 import trio
 
 from mosn_xds.base.clock import Clock
-from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
-from mosn_xds.control.ads.events import Variant
-from mosn_xds.control.ads.resource_types import CDS, LDS
-from mosn_xds.control.ads.transport import GrpcTarget
-from mosn_xds.control.assemble import Root
-from mosn_xds.control.bootstrap import Bootstrap, XdsServer
-from mosn_xds.control.discovery import Discovery, StreamSettings, Wiring
+from mosn_xds.control.ads.resource_types import LDS
+from mosn_xds.control.bootstrap import Bootstrap
+from mosn_xds.control.discovery import Discovery
 from mosn_xds.control.resolve import Resolver
 from mosn_xds.control.store import ResourceKey
-from mosn_xds.control.translate.model import Options, Source, Translated
+from mosn_xds.control.translate.model import Options, Translated
 from mosn_xds.control.translate.translator import Translator
 from mosn_xds.process.lifecycle import ServerState
 from mosn_xds.process.supervise import Supervisor
@@ -30,36 +26,6 @@ from mosn_xds.spec.snapshot import Snapshot
 ADMISSION_RETRY_S = 5.0
 REMOVED_SHOWN_S = 5.0
 """Long enough for workers to say whether a removed listener still has connections."""
-
-
-def make_wiring(bootstrap: Bootstrap) -> Wiring:
-    """What the bootstrap says about discovery."""
-    roots = []
-    servers = dict(bootstrap.targets)
-    for kind, root in ((CDS, bootstrap.cds), (LDS, bootstrap.lds)):
-        if root is not None:
-            roots.append(Root(kind, root.source, root.initial_fetch_timeout_s))
-            if root.server is not None:
-                servers[root.source.cluster] = root.server.target
-
-    def find_server(source: Source) -> GrpcTarget:
-        target = servers.get(source.cluster)
-        if target is None:
-            raise ConfigError(f"Unknown gRPC client cluster '{source.cluster}'", hint="it must be a static cluster")
-        return target
-
-    return Wiring(
-        node=bootstrap.node_message,
-        ads=_stream_settings(bootstrap.ads) if bootstrap.ads is not None else None,
-        roots=roots,
-        static=[resource.translated for resource in (*bootstrap.clusters, *bootstrap.listeners)],
-        services=find_server,
-    )
-
-
-def _stream_settings(server: XdsServer) -> StreamSettings:
-    variant = Variant.DELTA if server.delta else Variant.SOTW
-    return StreamSettings(variant, server.target, server.node_on_first_message_only)
 
 
 class Configuration:
@@ -84,7 +50,7 @@ class Configuration:
             bootstrap.node, Options(reject_unknown_fields=reject_unknown_fields, runtime=bootstrap.runtime)
         )
         self.discovery = Discovery(
-            make_wiring(bootstrap),
+            bootstrap,
             translator.translate,
             self._publish,
             Resolver(),

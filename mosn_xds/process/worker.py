@@ -42,6 +42,8 @@ REPORT_INTERVAL_S = 1.0
 ORPHAN_LIMIT_S = 5.0
 """How long streams may go on when the agent is gone."""
 
+ORPHAN_IDLE_S = 0.2
+
 _log = logging.getLogger("mosn_xds.worker")
 
 
@@ -175,7 +177,7 @@ class WorkerProcess:
             return
         _log.warning("the agent is gone: closing listeners, exiting in %g s at most", ORPHAN_LIMIT_S)
         self._engine.drain_listeners(inbound_only=False, graceful=False)
-        self._engine.begin_shutdown(ORPHAN_LIMIT_S, 0.0, self._drained.set)
+        self._engine.begin_shutdown(ORPHAN_LIMIT_S, ORPHAN_IDLE_S, self._drained.set)
         with trio.move_on_after(ORPHAN_LIMIT_S):
             await trio.sleep_forever()
         self._drained.set()
