@@ -235,7 +235,7 @@ def test_a_refused_upstream_is_tried_again_as_often_as_allowed() -> None:
         client = stage.client()
         assert await client.end() == "fin"
         line = await stage.finished()
-        assert flag_names(line.flags) == "UF,URX"
+        assert set(flag_names(line.flags).split(",")) == {"UF", "URX"}
         assert line.attempts == 3
         assert "Connection refused" in line.transport_failure.replace("_", " ")
         assert line.connection.close_reason == "tcp_initializion_failure:0"
