@@ -16,7 +16,7 @@ from mosn_xds.control.translate.messages import message_class
 
 Setter = Callable[[Any], None]
 
-_TEXTS = ("x", "/x", "a.b.c", "7", "GET")
+_TEXTS = ("x", "/tmp", "a.b.c", "7", "GET")
 _NUMBERS = (1, 7, 200, 303, 1024, 65536, 100)
 _MAX_DEPTH = 6
 
