@@ -254,7 +254,7 @@ class Http1ClientCodec:
     # llhttp's callbacks. They may raise `Refused`, nothing else (but for the pop of `_asked`).
 
     def _on_status(self, reason: bytes) -> None:
-        if reason not in _USUAL_PHRASES and reason.translate(None, _CONTROLS) != reason:
+        if reason not in _USUAL_PHRASES and reason.translate(None, rules.CONTROLS) != reason:
             raise Refused(rules.CODEC_ERROR)
 
     def _on_header(self, name: bytes, value: bytes) -> None:
@@ -430,4 +430,3 @@ def _quoted(target: bytes) -> bytes:
 _SPECIAL = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _UPGRADE_FIELDS = {b"connection", b"upgrade"}
 _USUAL_PHRASES = frozenset(wire.PHRASES.values())
-_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])

@@ -135,6 +135,8 @@ def _is_host_port(authority: bytes, *, port_required: bool) -> bool:
     return host.startswith(b"[") == host.endswith(b"]") and (b":" not in host or host.startswith(b"["))
 
 
+CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+
 _NOT_NOMINATIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"http2-settings", b"connection", b"te"))
 _MAY_NOT_BE_NOMINATED = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
 _MAX_NOMINATIONS = 10
@@ -176,8 +178,8 @@ def check_section(fields: Fields, max_bytes: int, max_count: int) -> None:
         raise Refused(HEADERS_TOO_LARGE, HEADERS_TOO_LARGE_STATUS)
 
 
-def refusal_of(error: str) -> tuple[str, int]:
-    """Details and status for what llhttp refused, from the text of its error."""
+def refusal_of(error: str, data: bytes) -> tuple[str, int]:
+    """Details and status for what llhttp refused, from the text of its error and the bytes that it was fed."""
     if "ransfer-Encoding" in error:
         if "Content-Length" in error:
             return CHUNKED_CONTENT_LENGTH, BAD_REQUEST
@@ -186,4 +188,8 @@ def refusal_of(error: str) -> tuple[str, int]:
         return LOW_VERSION, UPGRADE_REQUIRED
     if error == "Invalid header value char":
         return INVALID_CHARACTERS, BAD_REQUEST
+    if " url" in error:
+        line = data.partition(b"\r")[0]
+        if line.translate(None, CONTROLS) != line:
+            return INVALID_CHARACTERS, BAD_REQUEST
     return CODEC_ERROR, BAD_REQUEST

@@ -250,7 +250,7 @@ class Http1ServerCodec(ResponseWriter):
         elif self._in_body:
             self._refuse(rules.CODEC_ERROR, rules.BAD_REQUEST)
         elif self._reading is _MESSAGES:  # else: bytes behind the last request, which nobody reads
-            self._refuse(*rules.refusal_of(str(stopped)))
+            self._refuse(*rules.refusal_of(str(stopped), bytes(data)))
 
     def _left_http(self, rest: bytes | memoryview) -> None:
         """llhttp stopped behind a request to upgrade."""
