@@ -5,8 +5,8 @@ sent, then `Publish`, and nothing further until the worker has answered `Applied
 because the next difference is taken from what the worker holds then to what is newest then; so a slow worker costs the
 agent no memory and no work. A listener's sockets and a limit's row travel before the Spec that needs them.
 
-A worker says something every second. One that is silent for 10 s is stuck: it is ended by SIGABRT, which leaves its
-stacks in the log, and `run` returns as it does for any worker that is gone.
+A worker reports every second while it has something to report, and answers a ping always. One that is silent for 10 s is
+stuck: it is ended by SIGABRT, which leaves its stacks in the log, and `run` returns as it does for any worker that is gone.
 """
 
 import contextlib

@@ -385,6 +385,8 @@ class Supervisor:
 
     async def _retry_binding(self) -> None:
         while True:
+            while not self.unbound:
+                await self.wait_for_change()
             await trio.sleep(BIND_RETRY_S)
             bound = [name for name in self.unbound if self._can_bind(self._wanted.items[Kind.LISTENER, name])]
             if bound:

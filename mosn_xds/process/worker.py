@@ -275,8 +275,6 @@ class WorkerProcess:
             self._reported_turn = last_turn
             self._staged = False
             await self._report_stats()
-        else:
-            self._wire.send(feed.StatReport([]))  # a sign of life
         if self._engine is not None:
             if hosts := self._engine.host_stats():
                 self._wire.send(feed.HostReport(hosts))
