@@ -16,9 +16,12 @@ Wires know nothing of protocols, and of TLS only that a transport may need a han
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
+from array import array
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 
@@ -458,6 +461,19 @@ class Wire(Output):
     @property
     def is_closed(self) -> bool:
         return self._state is _CLOSED
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """How much of what was sent the peer's system has not taken (SIOCOUTQ); 0 once the connection is closed.
+
+        Together with the peer's FIN it says what the peer cannot have read: its FIN acknowledges all that came before.
+        """
+        count = array("i", [0])
+        try:
+            fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, count)
+        except (OSError, ValueError):  # no such question for this socket, or no socket any more
+            return 0
+        return count[0]
 
     @property
     def local_address(self) -> Address | None:

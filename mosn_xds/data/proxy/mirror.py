@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
-from mosn_xds.data.upstream.api import PendingStream, UpstreamStream
+from mosn_xds.data.upstream.api import PendingStream, Stale, UpstreamStream
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.spec.route import Mirror
 
@@ -126,7 +126,7 @@ class Shadow:
     def on_response_trailers(self, fields: Fields) -> None:
         self._end()
 
-    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: bool) -> None:
+    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: Stale) -> None:
         self._end()
 
     def on_upstream_above_high_water(self) -> None:

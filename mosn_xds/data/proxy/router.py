@@ -10,14 +10,14 @@ the buffer limit.
 from typing import TYPE_CHECKING
 
 from mosn_xds.base.errors import ResetReason, ResponseFlag
-from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.data.proxy.mirror import Mirrors
 from mosn_xds.data.proxy.rewrite import rewrite_host
 from mosn_xds.data.proxy.route_plan import RoutePlan, Target
 from mosn_xds.data.proxy.timeouts import Timeouts, refresh_expected
-from mosn_xds.data.upstream.api import LbContext, PendingStream, UpstreamStream
+from mosn_xds.data.upstream.api import LbContext, PendingStream, Stale, UpstreamStream
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.retry import RetryDecision, RetryState
@@ -113,7 +113,7 @@ class Attempt:
         self.pending = None
         self.host = host
         if self.router is not None:
-            self.router.on_reset(self, reason, detail, stale=False, connected=False)
+            self.router.on_reset(self, reason, detail, stale=Stale.NO, connected=False)
 
     def on_informational(self, head: ResponseHead) -> None:
         if self.router is not None:
@@ -136,7 +136,7 @@ class Attempt:
         if self.router is not None:
             self.router.on_response_trailers(fields)
 
-    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: bool) -> None:
+    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: Stale) -> None:
         self.stream = None
         if self.router is not None:
             self.router.on_reset(self, reason, detail, stale=stale, connected=True)
@@ -171,7 +171,7 @@ class Router:
         "_responding",
         "_retry",
         "_sent_at_s",
-        "_stale_retried",
+        "_stale_resends",
         "_stream",
         "_target",
         "_trailers",
@@ -198,7 +198,7 @@ class Router:
         self._client_paused = False
         self._queue_paused = False
         self._upstream_paused = False
-        self._stale_retried = False
+        self._stale_resends = 0
         self._limits = _NO_LIMITS
         self._target: Target | None = None
         self._cookies: list[bytes] | None = None
@@ -218,10 +218,7 @@ class Router:
         plan = self._plan = hcm.plan_of(stream)
         answer = plan.answer(stream)
         if answer is not None:
-            if plan.redirect is not None:
-                hcm.stats.rq_redirect += 1
-            else:
-                hcm.stats.rq_direct_response += 1
+            hcm.stats.rq_direct_response += 1  # Envoy counts redirects here, too
             stream.reply(answer)
             return
         head = self._head
@@ -252,7 +249,7 @@ class Router:
         else:
             hash_value = None
         if cluster.needs_context or plan.hashes or plan.previous_hosts:
-            self._context = LbContext(hash_value, original_dst=stream.connection.local, head=head)
+            self._context = LbContext(hash_value, original_dst=stream.connection.restored_local, head=head)
         if plan.mirrors:
             self._mirrors = Mirrors.choose(plan.mirrors, stream, head, limits.whole_s)
         self._buffering = not end and (self._retry is not None or self._mirrors is not None)
@@ -385,6 +382,7 @@ class Router:
             return
         stream.upstream_host = attempt.host
         stream.upstream_local = upstream.local
+        stream.upstream_version = Version.HTTP11
         if self._upstream_paused:
             upstream.pause_reading()
         queue, trailers = attempt.queue, attempt.queued_trailers
@@ -456,7 +454,7 @@ class Router:
 
     def on_informational(self, head: ResponseHead) -> None:
         stream = self._stream
-        if stream is not None and head.status == 100 and stream.hcm.proxy_100_continue:
+        if stream is not None and (head.status != 100 or stream.hcm.proxy_100_continue):
             stream.send_informational(head)
 
     def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
@@ -525,7 +523,7 @@ class Router:
             if data:
                 stream.respond_data(data, False)
             if self._attempt is not None:
-                self.on_reset(self._attempt, ResetReason.CONNECTION_TERMINATION, "", stale=False, connected=True)
+                self.on_reset(self._attempt, ResetReason.CONNECTION_TERMINATION, "", stale=Stale.NO, connected=True)
             return
         if end:
             stream.last_up_rx = stream.owner.clock.now - stream.start_s
@@ -548,7 +546,7 @@ class Router:
             cluster.charge_complete(attempt.host, (stream.owner.clock.now - attempt.started_s) * 1000)
         stream.forget_try()
 
-    def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: bool, connected: bool) -> None:
+    def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: Stale, connected: bool) -> None:
         """The attempt failed: again, or an answer."""
         stream, cluster = self._stream, self._cluster
         if stream is None or cluster is None:
@@ -562,9 +560,9 @@ class Router:
             stream.hcm.stats.rq_reset_after_downstream_response_started += 1
             stream.reset_downstream()
             return
-        if stale and not self._stale_retried and self._can_resend() and self._head.method in _IDEMPOTENT:
-            # RFC 9110 section 9.2.2: an idempotent request whose connection was closed unread may be sent again.
-            self._stale_retried = True
+        if stale is not Stale.NO and self._may_resend(stale):
+            # Not a retry: the connection was at fault. There is an end to it, as each uses up a kept connection.
+            self._stale_resends += 1
             self._retry_after(0.0)
             return
         retry = self._retry
@@ -583,13 +581,16 @@ class Router:
         stream.reply(self._reset_reply(reason, detail))
 
     def _reset_reply(self, reason: ResetReason, detail: str) -> Reply:
-        retried = self.attempts > 1 and not (self._stale_retried and self.attempts == 2)
+        retried = self.attempts - self._stale_resends > 1
         text = "retried and the latest reset reason: " if retried else "reset reason: "
         body = f"upstream connect error or disconnect/reset before headers. {text}{reason.value}"
         status = 502 if reason is ResetReason.PROTOCOL_ERROR else 503
         fields: Fields | None = [_OVERLOADED] if reason is ResetReason.OVERFLOW else None
         details = f"upstream_reset_before_response_started{{{_underscored(reason.value, detail)}}}"
         return Reply(status, body.encode(), details=details, flags=_FLAG_OF_RESET[reason], fields=fields)
+
+    def _may_resend(self, stale: Stale) -> bool:
+        return (stale is Stale.UNREAD or self._head.method in _IDEMPOTENT) and self._can_resend()
 
     def _can_resend(self) -> bool:
         """Whether all that was sent is still at hand."""

@@ -9,6 +9,7 @@ a time on a connection) and a multiplexed one.
 Nothing here knows how a connection is made or what its bytes look like.
 """
 
+from enum import IntEnum
 from typing import Protocol
 
 from mosn_xds.base.errors import ResetReason
@@ -46,6 +47,21 @@ class LbContext:
 
     def __repr__(self) -> str:
         return f"<LbContext hash={self.hash} attempt={self.attempt} should_skip={self.should_skip}>"
+
+
+class Stale(IntEnum):
+    """Whether a stream that ended without a byte of a response met a connection that its peer was just giving up.
+
+    That happens to connections that are kept for the next request (RFC 9112 section 9.3.1), and is not the request's
+    fault: it may be sent again without asking the retry policy, if all of it is still at hand.
+    """
+
+    NO = 0
+    """The peer read the request, or the connection was made for it."""
+    MAYBE = 1
+    """The peer may have read it: only an idempotent request may be sent again (RFC 9110 section 9.2.2)."""
+    UNREAD = 2
+    """The peer cannot have read it: any request may be sent again."""
 
 
 class UpstreamStream(Protocol):
@@ -111,11 +127,8 @@ class StreamHandler(Protocol):
         """Ends the response."""
         ...
 
-    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: bool) -> None:
-        """The stream ended early. `stale`: the connection had carried an earlier stream and died without a byte of a
-        response, as happens when the peer gives up an idle connection just then (RFC 9112 section 9.3.1): a request that
-        is idempotent and can be sent whole again may be sent again without asking the retry policy.
-        """
+    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: Stale) -> None:
+        """The stream ended early."""
         ...
 
     def on_upstream_above_high_water(self) -> None:

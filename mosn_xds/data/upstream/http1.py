@@ -8,6 +8,7 @@ or EOF on a connection that nobody uses end it; it is out of the pool before the
 The end of a response frees the connection before the handler hears of it, so that what the handler starts next finds it.
 """
 
+import errno
 from collections.abc import Iterator
 
 from mosn_xds.base.errors import ResetReason
@@ -17,7 +18,7 @@ from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1ClientCodec, Http1Op
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.upstream.api import StreamHandler
+from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.meter import ConnectionMeter
@@ -28,6 +29,7 @@ from mosn_xds.spec.listener import HeaderCase
 _SWITCHING_PROTOCOLS = 101
 _GOODBYES = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 """What some servers say on an idle connection before they close it; Envoy does not count that as an error either."""
+_RESETS = frozenset((errno.ECONNRESET, errno.EPIPE))
 _MAX_HEADERS_BYTES = 80 * 1024
 _KEY_FORMATS = {
     HeaderCase.LOWER: None,
@@ -339,12 +341,26 @@ class Http1Connection:
     def _fail(self, stream: Http1Stream, reason: ResetReason) -> None:
         """The exchange ends early, and with it the connection."""
         handler = stream.handler
+        unread = self.wire.unacknowledged_bytes > 0
         self._end(stream)
         self._leave(active=True)
         self.wire.close(flush=False)
-        stale = reason is ResetReason.CONNECTION_TERMINATION and stream.reused and not stream.bytes_received
         if handler is not None:
-            handler.on_upstream_reset(reason, "", stale)
+            lost = reason is ResetReason.CONNECTION_TERMINATION and stream.reused and not stream.bytes_received
+            handler.on_upstream_reset(reason, "", self._staleness(stream, unread) if lost else Stale.NO)
+
+    def _staleness(self, stream: Http1Stream, unread: bool) -> Stale:
+        """For a connection that was used before and ended with nothing of a response.
+
+        A peer that had closed when the request came has not acknowledged it. One that closes with bytes it has not read
+        resets the connection, as does one that crashes. One that has read the request and closes says FIN.
+        """
+        if unread or not stream.bytes_sent:
+            return Stale.UNREAD
+        error = self.wire.error
+        if error is None:
+            return Stale.NO
+        return Stale.MAYBE if error.errno in _RESETS else Stale.NO
 
     def _end(self, stream: Http1Stream) -> None:
         stream.bytes_received, stream.bytes_sent = self._meter.count_bytes(self.wire)

@@ -16,7 +16,7 @@ from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.upstream.api import PendingStream, UpstreamStream
+from mosn_xds.data.upstream.api import PendingStream, Stale, UpstreamStream
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.manager import ClusterManager
@@ -158,8 +158,8 @@ class Attempt:
         self._note(fields)
         self._end(True)
 
-    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: bool) -> None:
-        self._note((reason, "stale" if stale else detail))
+    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: Stale) -> None:
+        self._note((reason, stale))
         self.then()
 
     def on_upstream_above_high_water(self) -> None:

@@ -4,8 +4,10 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from mosn_xds.base.errors import ResetReason
+from mosn_xds.data.upstream.api import Stale
+from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.spec.listener import Http1Settings
-from tests.data.upstream.harness import OK, Attempt, Upstream, World, request, run, settled
+from tests.data.upstream.harness import OK, Attempt, Peer, Upstream, World, request, run, settled
 
 TERMINATED = ResetReason.CONNECTION_TERMINATION
 
@@ -111,18 +113,60 @@ def test_bytes_on_an_idle_connection_end_it() -> None:
     run(story)
 
 
-def test_a_reused_connection_that_dies_unanswered_is_reported_as_stale() -> None:
+async def used_connection(world: World) -> tuple[Cluster, Peer]:
+    """A cluster with one idle connection that has carried a request."""
+    upstream = Upstream()
+    cluster = world.cluster(upstream.port)
+    first = world.send(cluster)
+    peer = await upstream.accept()
+    await peer.answer()
+    await first.over()
+    return cluster, peer
+
+
+def test_a_request_that_meets_a_closing_connection_was_not_read() -> None:
     async def story(world: World) -> None:
-        upstream = Upstream()
-        cluster = world.cluster(upstream.port)
-        first = world.send(cluster)
-        peer = await upstream.accept()
-        await peer.answer()
-        await first.over()
-        second = world.send(cluster)
+        cluster, peer = await used_connection(world)
+        peer.stream.socket.close()  # the reactor has not seen it yet
+        attempt = world.send(cluster)
+        assert attempt.stream is not None
+        assert await attempt.over() == (TERMINATED, Stale.UNREAD)
+
+    run(story)
+
+
+def test_a_request_that_crosses_the_end_of_its_connection_was_not_read() -> None:
+    async def story(world: World) -> None:
+        cluster, peer = await used_connection(world)
+        attempt = world.send(cluster)
+        wire = attempt.stream.connection.wire
+        sent_before = wire.bytes_sent
+        peer.stream.socket.close()
+        wire.flush()  # to a peer that is gone, before the reactor has read its FIN
+        assert wire.bytes_sent > sent_before
+        assert await attempt.over() == (TERMINATED, Stale.UNREAD)
+
+    run(story)
+
+
+def test_a_request_that_was_read_is_not_stale() -> None:
+    async def story(world: World) -> None:
+        cluster, peer = await used_connection(world)
+        attempt = world.send(cluster)
         await peer.read_request()
         await peer.close()
-        assert await second.over() == (TERMINATED, "stale")
+        assert await attempt.over() == (TERMINATED, Stale.NO)
+
+    run(story)
+
+
+def test_after_a_reset_nobody_knows_whether_the_request_was_read() -> None:
+    async def story(world: World) -> None:
+        cluster, peer = await used_connection(world)
+        attempt = world.send(cluster)
+        await wait_all_tasks_blocked()
+        await peer.close()  # with the request unread: the system resets
+        assert await attempt.over() == (TERMINATED, Stale.MAYBE)
 
     run(story)
 
@@ -135,7 +179,7 @@ def test_a_fresh_connection_that_dies_unanswered_is_not_stale(how: str) -> None:
         peer = await upstream.accept()
         await peer.read_request()
         await (peer.close() if how == "close" else peer.reset())
-        assert await attempt.over() == (TERMINATED, "")
+        assert await attempt.over() == (TERMINATED, Stale.NO)
         await settled(world)
         figures = world.figures()
         assert figures["upstream_cx_destroy_remote_with_active_rq"] == figures["upstream_cx_destroy"] == 1
@@ -154,7 +198,7 @@ def test_a_reused_connection_that_dies_within_its_response_is_not_stale() -> Non
         second = world.send(cluster)
         await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-")
         await peer.close()
-        assert await second.over() == (ResetReason.PROTOCOL_ERROR, "")
+        assert await second.over() == (ResetReason.PROTOCOL_ERROR, Stale.NO)
 
     run(story)
 
@@ -168,7 +212,7 @@ def test_what_is_no_response_is_a_protocol_error(garbage: bytes) -> None:
         attempt = world.send(world.cluster(upstream.port))
         peer = await upstream.accept()
         await peer.answer(garbage)
-        assert await attempt.over() == (ResetReason.PROTOCOL_ERROR, "")
+        assert await attempt.over() == (ResetReason.PROTOCOL_ERROR, Stale.NO)
         await peer.closed()
         assert world.figures()["upstream_cx_protocol_error"] == 1
 
