@@ -78,15 +78,13 @@ class CorsFilter(StreamFilter):
             self._stats.origin_invalid += 1
         if not enabled:
             return None
-        preflight = head.method == b"OPTIONS" and bool(head.get(_REQUEST_METHOD))
-        if not allowed:
-            if preflight and not spec.forward_not_matching_preflights:
-                return Reply(200, details=_DETAILS)
+        if allowed:
+            stream.state[self] = (origin, policy)
+        elif spec.forward_not_matching_preflights:
             return None
-        stream.state[self] = (origin, policy)
-        if not preflight:
+        if head.method != b"OPTIONS" or not head.get(_REQUEST_METHOD):
             return None
-        fields = [(_ALLOW_ORIGIN, origin), *policy.on_preflight]
+        fields = [(_ALLOW_ORIGIN, origin), *policy.on_preflight] if allowed else list(policy.on_preflight)
         if spec.allow_private_network and head.get(_REQUEST_PRIVATE_NETWORK) == b"true":
             fields.append((b"access-control-allow-private-network", b"true"))
         return Reply(200, details=_DETAILS, fields=fields)

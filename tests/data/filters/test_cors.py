@@ -71,12 +71,12 @@ def test_options_without_a_method_to_ask_for_is_no_preflight() -> None:
 
 
 def test_preflight_of_a_wrong_origin_may_be_kept_from_the_upstream() -> None:
-    stream = Bench(CorsPolicy(ORIGINS, forward_not_matching_preflights=False)).harness.request(
-        b"OPTIONS", fields=BAD + ASKS
-    )
+    policy = CorsPolicy(ORIGINS, "GET", forward_not_matching_preflights=False)
+    stream = Bench(policy).harness.request(b"OPTIONS", fields=BAD + ASKS)
     assert not stream.forwarded
     head, _ = stream.respond()
-    assert (head.status, head.fields) == (200, [])
+    assert (head.status, head.fields) == (200, [(b"access-control-allow-methods", b"GET")])
+    assert Bench(policy).harness.request(fields=BAD).forwarded
 
 
 def test_star_allows_everybody() -> None:
