@@ -40,8 +40,8 @@ class NormalForm:
         elif lower == "x-envoy-upstream-service-time" and value.isdigit():
             value = "<ms>"
         elif lower == "x-envoy-expected-rq-timeout-ms" and value.isdigit():
-            # The time that has passed since the request came is taken off: at most a few milliseconds here.
-            value = f"<about {round(int(value), -2)}>"
+            # The time that has passed since the request came is taken off, back-offs included.
+            value = "<ms>"
         return f"{name}: {self.text(value)}"
 
     def headers(self, pairs: Headers) -> str:

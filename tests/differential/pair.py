@@ -22,8 +22,9 @@ from tests.differential.world import Outcome, World
 from tests.support.ports import PortAllocator
 from tests.support.proxies import ProxyKind
 
-ONLY = "DIFFERENTIAL_ONLY"
-"""Environment variable: `envoy` or `mosn-xds` runs the cases against that one alone."""
+PROXIES = "DIFFERENTIAL_PROXIES"
+"""Environment variable: which proxies run the cases, `envoy,mosn-xds` unless set. One of them alone checks the cases' own
+assertions; `envoy,envoy` checks that the comparison sees no difference where there is none."""
 
 Scenario = Callable[..., None]
 Normaliser = Callable[[list[str]], list[str]]
@@ -33,14 +34,11 @@ class Pair:
     """The worlds that a module's cases run in: both, or one when the other is left out or Envoy is not installed."""
 
     def __init__(self, bed: Bed, folder: Path, ports: PortAllocator) -> None:
-        only = os.environ.get(ONLY)
-        wanted = [kind for kind in ProxyKind if only in (None, "", kind.value)]
-        if not wanted:
-            raise ValueError(f"{ONLY}={only}: not one of {[kind.value for kind in ProxyKind]}")
+        wanted = [ProxyKind(name) for name in os.environ.get(PROXIES, "envoy,mosn-xds").split(",")]
         self.oracle_missing = ProxyKind.ENVOY in wanted and ProxyKind.ENVOY.binary() is None
         if self.oracle_missing:
-            wanted.remove(ProxyKind.ENVOY)
-        self.worlds = [World(kind, bed, folder / kind.value, ports) for kind in wanted]
+            wanted = [kind for kind in wanted if kind is not ProxyKind.ENVOY]
+        self.worlds = [World(kind, bed, folder / f"{number}-{kind.value}", ports) for number, kind in enumerate(wanted)]
 
     def __repr__(self) -> str:
         return f"<Pair {' and '.join(world.name for world in self.worlds)}>"

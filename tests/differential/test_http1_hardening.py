@@ -97,10 +97,12 @@ def test_length_beside_chunked_is_dropped_where_allowed(proxy: World) -> None:
     ],
 )
 def test_bad_chunks_are_refused(proxy: World, chunks: bytes) -> None:
-    reply = proxy.send(
-        b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks, "POST", final=True
-    )
-    assert (reply.status, reply.closed) == (400, True)
+    with proxy.connect() as link:
+        link.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        seen = proxy.upstream("a").wait_for(1)[0]
+        link.send(chunks)
+        reply = link.reply("POST", final=True)
+        assert (reply.status, reply.closed, seen.complete) == (400, True, False)
 
 
 @case("Request line: malformed ones are refused")
@@ -315,6 +317,7 @@ def test_a_status_of_two_digits(proxy: World) -> None:
         link.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         expected = b"HTTP/1.1 20 Unknown\r\n" if proxy.kind is ProxyKind.ENVOY else b"HTTP/1.1 502 Bad Gateway\r\n"
         assert link.raw.read_exactly(len(expected)) == expected
+    proxy.await_log("http")
 
 
 @case("Unusual upstream responses that pass")

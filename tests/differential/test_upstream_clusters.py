@@ -1,6 +1,7 @@
 """Which host serves a request, and what pools and breakers allow: balancing, health, priorities, limits, reuse."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def hashed(name: str, *policies: Config) -> Config:
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 
 
-def ring(name: str, **fields: object) -> Config:
+def ring(name: str, **fields: Any) -> Config:
     """A ring-hash cluster of five hosts with keys of their own, as their ports differ between the worlds."""
     keyed = [
         endpoint(host, metadata={"filter_metadata": {"envoy.lb": {"hash_key": f"{host}.example"}}}) for host in HOSTS
@@ -37,7 +38,7 @@ def weighted(*pairs: tuple[str, int]) -> list[Config]:
     return [endpoint(host, load_balancing_weight=weight) for host, weight in pairs]
 
 
-def levels(name: str, *groups: list[Config], **fields: object) -> Config:
+def levels(name: str, *groups: list[Config], **fields: Any) -> Config:
     """A cluster with one group of endpoints per priority."""
     made = cluster(name, **fields)
     made["load_assignment"] = {
@@ -258,6 +259,9 @@ def test_a_cookie_is_made(proxy: World) -> None:
     with proxy.connect() as link:
         link.send(b"GET /ring-made-cookie HTTP/1.1\r\nHost: test\r\n\r\n")
         response = link.raw.read_response()
+    proxy.await_log("http")
+    for host in HOSTS:
+        proxy.upstream(host).forget()
     cookie = response.get("set-cookie") or ""
     name, _, rest = cookie.partition("=")
     value, _, attributes = rest.partition(";")
@@ -275,13 +279,16 @@ def test_hash_of_the_source_address(proxy: World) -> None:
 
 @case("Circuit breaker: max_requests answers 503 with x-envoy-overloaded")
 def test_max_requests(proxy: World) -> None:
-    proxy.upstream("h1").script(respond(delay_s=0.5), respond(delay_s=0.5))
-    good, refused = concurrently(proxy, "/one-request", 2)
-    assert (good.status, refused.status, refused.get("x-envoy-overloaded")) == (200, 503, "true")
-    assert refused.text == "upstream connect error or disconnect/reset before headers. reset reason: overflow"
-    proxy.await_log("http", 2)
-    line = next(line for line in proxy.logs(count=2) if line.status == "503")
-    assert (line.flags, line.details) == ("UO", "upstream_reset_before_response_started{overflow}")
+    proxy.upstream("h1").script(respond(delay_s=0.5))
+    with proxy.connect() as first, proxy.connect() as second:
+        first.send(b"GET /one-request HTTP/1.1\r\nHost: test\r\n\r\n")
+        proxy.upstream("h1").wait_for(1)
+        refused = second.request(path="/one-request")
+        assert (refused.status, refused.get("x-envoy-overloaded")) == (503, "true")
+        assert refused.text == "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+        assert (refused.log.flags, refused.log.details) == ("UO", "upstream_reset_before_response_started{overflow}")
+        assert first.reply().status == 200
+        assert second.request(path="/one-request").status == 200
 
 
 @case("Circuit breaker: max_requests holds for one priority alone")

@@ -108,15 +108,16 @@ def respond(
     informational: Sequence[int] = (),
 ) -> Step:
     """A whole response. `body` None is the upstream's name; `chunks` are sent chunked, `gap_s` apart; `until_close` sends
-    no length; `early` answers before the request's body has been read; `close` ends the connection behind it."""
+    no length; `early` answers before the request's body has been read, as `informational` statuses always are; `close` ends
+    the connection behind it."""
 
     def step(exchange: Exchange) -> bool:
+        for code in informational:
+            exchange.send(head(code, [("x-interim", str(code))]))
         if not early:
             exchange.read_body()
         if delay_s:
             exchange.upstream.pause(delay_s)
-        for code in informational:
-            exchange.send(head(code, [("x-interim", str(code))]))
         content = f"{exchange.upstream.name}\n".encode() if body is None else body
         bodiless = status in (204, 304) or exchange.request.method == "HEAD"
         sent = [*headers, ("x-upstream", exchange.upstream.name)]
