@@ -42,17 +42,20 @@ class ResponseFlag(IntFlag):
     UDO = 1 << 29
 
 
-# Envoy prints flags in the order in which they were set: a retry that is refused is noted before what it would have mended.
-_NOTED_FIRST = (ResponseFlag.URX,)
-_FLAG_NAMES = tuple(
-    (int(flag), flag.name or "") for flag in (*_NOTED_FIRST, *(f for f in ResponseFlag if f not in _NOTED_FIRST))
-)
+_FLAG_NAMES = tuple((int(flag), flag.name or "") for flag in ResponseFlag)
+_URX = int(ResponseFlag.URX)
 
 
-def flag_names(flags: int) -> str:
-    """`%RESPONSE_FLAGS%`: short names joined by commas, ``-`` for none. Takes a plain int, as the hot path keeps one."""
+def flag_names(flags: int, *, retry_first: bool = False) -> str:
+    """`%RESPONSE_FLAGS%`: short names joined by commas, ``-`` for none. Takes a plain int, as the hot path keeps one.
+
+    Envoy prints flags in the order in which they were set: the HTTP router notes the retry that it could not make before
+    what that would have mended (`retry_first`), the TCP proxy after it.
+    """
     if not flags:
         return "-"
+    if retry_first and flags & _URX and flags != _URX:
+        return f"URX,{flag_names(flags & ~_URX)}"
     return ",".join(name for bit, name in _FLAG_NAMES if flags & bit)
 
 

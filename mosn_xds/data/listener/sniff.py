@@ -27,7 +27,7 @@ _METHODS = frozenset(
 )
 _LINE_END = re.compile(b"[\r\n]")
 _VERSION = re.compile(b"HTTP/[0-9]\\.[0-9]")
-_FIRST_LETTERS = frozenset(method[0] for method in _METHODS)
+_FIRST_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class Sniff(Enum):
@@ -161,8 +161,8 @@ def sniff_http(data: bytes) -> str | Sniff:
     if len(words) == 1:
         return Sniff.MORE
     words = words[0].split()
-    if len(words) not in (2, 3) or words[0] not in _METHODS:
-        return Sniff.NO
+    if len(words) not in (2, 3) or (words[0] not in _METHODS and len(words) == 2):
+        return Sniff.NO  # with a version behind it, an unknown method is HTTP all the same, and refused as such
     if len(words) == 2:  # as in HTTP/0.9, which has no version
         return "http/1.0"
     if words[2] == b"HTTP/1.1":

@@ -198,7 +198,7 @@ _FACTORIES: Mapping[str, Factory] = {
     ),
     "RESPONSE_CODE": plain(lambda info: info.response_code),
     "RESPONSE_CODE_DETAILS": _details,
-    "RESPONSE_FLAGS": plain(lambda info: flag_names(info.flags).encode()),
+    "RESPONSE_FLAGS": plain(lambda info: flag_names(info.flags, retry_first=info.request_head is not None).encode()),
     "RESPONSE_FLAGS_LONG": plain(lambda info: long_flag_names(info.flags).encode()),
     "CONNECTION_TERMINATION_DETAILS": plain(_termination_details),
     "UPSTREAM_REQUEST_ATTEMPT_COUNT": plain(lambda info: info.attempts),

@@ -39,8 +39,8 @@ class ServerConnection:
     """One downstream connection of a connection manager; the consumer of its wire."""
 
     __slots__ = (
+        "_by_peer",
         "_closing",
-        "_codec_made",
         "_dispatching",
         "_downstream",
         "_head_deadline",
@@ -74,6 +74,7 @@ class ServerConnection:
         self.codec = Http1ServerCodec(hcm.http1_options)
         self.streams: dict[int, Stream] = {}
         self.requests = 0
+        self._by_peer = False
         self._closing = False
         self._dispatching = False
         self._paused_for_codec = False
@@ -113,11 +114,13 @@ class ServerConnection:
         """The client ended its side; Envoy gives up an HTTP connection then, and so do we."""
         if self.streams and self._upgraded is None:
             self._dispatch(self.codec.receive_eof())
+        self._by_peer = True
         self._lose("downstream_remote_disconnect")
         self.wire.close(flush=True)
 
     def on_closed(self, reason: CloseReason) -> None:
-        del reason  # Whatever ended it, the streams cannot go on.
+        if reason in (CloseReason.REMOTE_CLOSE, CloseReason.REMOTE_RESET, CloseReason.FINISHED):
+            self._by_peer = True
         self._lose("downstream_remote_disconnect")
         self._end()
 
@@ -148,6 +151,10 @@ class ServerConnection:
             self._timer = None
         stats = self.hcm.stats
         stats.downstream_cx_destroy += 1
+        if self._by_peer:
+            stats.downstream_cx_destroy_remote += 1
+        else:
+            stats.downstream_cx_destroy_local += 1
         stats.downstream_cx_active -= 1
         stats.downstream_cx_http1_active -= 1
         stats.downstream_cx_length_ms.record((self.clock.now - self.info.start_s) * 1000)
@@ -234,7 +241,7 @@ class ServerConnection:
         if event.status == 431:
             stats.downstream_rq_too_large += 1
         stream.connection_closing = True
-        stream.reply(Reply(event.status, event.body, details=event.details, flags=_DPE))
+        stream.reply(Reply(event.status, event.body, details=event.details, flags=0 if event.status == 408 else _DPE))
 
     # What streams do.
 

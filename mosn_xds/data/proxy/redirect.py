@@ -37,6 +37,10 @@ class Redirect:
         slash = b"" if path[:1] == b"/" else b"/"
         return b"%b://%b%b%b%b" % (scheme, host, self._port, slash, path)
 
+    def rewritten(self, path: bytes) -> bytes:
+        """The path as prefix or regex rewrite leave it; Envoy's access log shows this one."""
+        return self._rewrite(path) or path if self._rewrite is not None else path
+
     def _new_path(self, path: bytes) -> bytes:
         if self._path:
             if b"?" in self._path:

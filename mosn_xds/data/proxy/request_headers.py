@@ -80,6 +80,7 @@ _NOTICED = (
 
 _INVALID_HOST = Reply(400, details="missing_host_header")
 _MISSING_PATH = Reply(404, details="missing_path_rejected")
+_QUERY_WITHOUT_TYPE = Reply(400, details="query_missing_content_type")
 _RELATIVE_PATH = Reply(404, details="absolute_path_rejected")
 
 
@@ -147,6 +148,8 @@ class RequestHeaders:
             refused = self._paths.apply(head)
             if refused is not None:
                 return refused
+            if head.method == b"QUERY" and head.get(b"content-type") is None:
+                return _QUERY_WITHOUT_TYPE
         if self._strip_any_port or self._strip_port or self._strip_dot:
             head.authority = self._host(authority, connection)
         self._edit(head, connection)

@@ -173,6 +173,7 @@ class RoutePlan:
         reply = self._reply
         if self.redirect is not None:
             location = self.redirect.location(stream.request)
+            stream.request.path = self.redirect.rewritten(stream.request.path)
             return Reply(self.redirect.status, details=_DIRECT, fields=[(b"location", location)])
         if reply is not None and (reply.status == 201 or 300 <= reply.status < 400):
             head = stream.request
@@ -183,6 +184,8 @@ class RoutePlan:
     def edit_answer(self, stream: "Stream", head: ResponseHead) -> None:
         """The route's response header operations on an answer of its own."""
         if self._operations.response:
+            stream.response_code = head.status
+            stream.response_head = head
             self._operations.edit_response(head, stream)
 
     def target(self, stream: "Stream") -> Target | None:

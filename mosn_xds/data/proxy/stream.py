@@ -107,7 +107,7 @@ class Stream(StreamInfo):
         self.remote = hcm.request_headers.client_address(head, self.connection)
         refused = hcm.request_headers.prepare(head, self.connection)
         if refused is not None:
-            self.connection_closing = refused.status == 400  # such a client is not worth keeping
+            self.connection_closing = refused.status == 400 and not hcm.spec.stream_error_on_invalid_message
             self.reply(refused)
             return
         if not self.clear_route():

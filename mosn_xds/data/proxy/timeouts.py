@@ -41,13 +41,16 @@ def parse_grpc_timeout(value: bytes) -> float | None:
 class TimeoutRules:
     """A route's share of it."""
 
-    __slots__ = ("_action", "_plain", "_plain_expected", "_try_idle_s", "_try_s")
+    __slots__ = ("_action", "_plain", "_plain_expected", "_try_idle_s", "_try_s", "_whole_s")
 
     def __init__(self, action: RouteAction, policy: RetryPolicy | None) -> None:
         self._action = action
+        # With max_stream_duration on the route, Envoy leaves the route's own time-out out (`usingNewTimeouts`).
+        bounded = action.max_stream_duration_s is not None or action.grpc_timeout_caps_stream
+        self._whole_s = 0.0 if bounded else action.timeout_s
         self._try_s = (policy.per_try_timeout_s or 0.0) if policy is not None else 0.0
         self._try_idle_s = (policy.per_try_idle_timeout_s or 0.0) if policy is not None else 0.0
-        self._plain = self._limit(action.timeout_s, self._try_s, action.max_stream_duration_s, alternative=False)
+        self._plain = self._limit(self._whole_s, self._try_s, action.max_stream_duration_s, alternative=False)
         expected_s = self._plain.per_try_s or self._plain.whole_s
         self._plain_expected = b"%d" % round(expected_s * 1000) if expected_s else b""
 
@@ -68,7 +71,7 @@ class TimeoutRules:
             if expected and not suppress:
                 head.fields.append((_EXPECTED, expected))
             return self._plain
-        whole_s, stream_s = action.timeout_s, action.max_stream_duration_s
+        whole_s, stream_s = self._whole_s, action.max_stream_duration_s
         if grpc and action.grpc_timeout_max_s is not None:
             asked_s = self._grpc_limit(index.get(_GRPC_TIMEOUT), action.grpc_timeout_max_s)
             if action.grpc_timeout_caps_stream:

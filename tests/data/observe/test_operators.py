@@ -289,7 +289,7 @@ def test_ipv6_and_unix_addresses():
 
 def test_several_flags_are_joined():
     stream = routed(flags=int(ResponseFlag.UF | ResponseFlag.URX))
-    assert both("%RESPONSE_FLAGS%", stream)[1] == "UF,URX"
+    assert both("%RESPONSE_FLAGS%", stream)[1] == "URX,UF"
     assert both("%RESPONSE_FLAGS_LONG%", stream)[1] == "UpstreamConnectionFailure,UpstreamRetryLimitExceeded"
 
 
