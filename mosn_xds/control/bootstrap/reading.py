@@ -53,7 +53,8 @@ def read_message(path: Path | None, config_yaml: str) -> tuple[Message, tuple[st
         try:
             part, keys = parse_json(bootstrap, prepare(fields))
         except ConfigError as error:
-            raise ConfigError(error.reason, path=f"{place}: {error.path}" if error.path else place) from None
+            at = f"{place}: {error.path}" if error.path else place
+            raise ConfigError(error.reason, path=at, hint=error.hint) from None
         message.MergeFrom(part)
         unknown += keys
     return message, unknown

@@ -237,7 +237,7 @@ def parse_json(message_type: type[Message], fields: dict[str, Any]) -> tuple[Mes
     unknown: list[str] = []
     pruned = _prune(message_type.DESCRIPTOR, fields, "", unknown)
     try:
-        return json_format.ParseDict(pruned, message_type()), tuple(unknown)
+        return json_format.ParseDict(pruned, message_type()), tuple(sorted(unknown))  # maps have no order
     except json_format.ParseError as error:
         path, reason = _split_parse_error(str(error))
         name = message_type.DESCRIPTOR.full_name
