@@ -5,9 +5,11 @@ but not their pools: those drain. An endpoints update changes nothing but the me
 `charge_*` is where the proxy says how an attempt ended, for the counters of cluster and host.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
+
+import msgspec
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
@@ -33,6 +35,8 @@ from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
 
+T = TypeVar("T", bound=Hashable)
+
 _RAW = "raw_buffer"
 NO_TLS = "TLS upstreams are not supported yet"
 NO_HTTP2 = "HTTP/2 upstreams are not supported yet"
@@ -41,7 +45,7 @@ NO_HTTP2 = "HTTP/2 upstreams are not supported yet"
 class UpstreamParts:
     """What all clusters of a worker share."""
 
-    __slots__ = ("connection_ids", "limits", "random", "reactor", "report", "stats")
+    __slots__ = ("_options", "connection_ids", "limits", "random", "reactor", "report", "stats")
 
     def __init__(self, reactor: Reactor, stats: StatRegistry, limits: LimitProvider, random: Random) -> None:
         self.reactor = reactor
@@ -50,6 +54,11 @@ class UpstreamParts:
         self.random = random
         self.report = HostReport()
         self.connection_ids: Iterator[int] = count(1)
+        self._options: dict[Hashable, Hashable] = {}
+
+    def same(self, options: T) -> T:
+        """The one object that stands for all equal ones: the clusters of a mesh have few kinds of options."""
+        return cast(T, self._options.setdefault(options, options))
 
 
 class HostChooser(Protocol):
@@ -95,15 +104,17 @@ class Cluster:
             parts.stats.group(BreakerStats, prefix).breaker = breaker
             if thresholds.track_remaining:
                 parts.stats.group(RemainingStats, f"{prefix}remaining_").breaker = breaker
-        dial = dial_options(spec)
+        dial = parts.same(dial_options(spec))
         self._settings = tuple(PoolSettings(parts.reactor, spec, stats, breaker, dial) for breaker in self.breakers)
-        self._http1 = http1_options(spec)
+        self._http1 = parts.same(http1_options(spec))
         self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
-        self._balancing = BalancerSettings(
-            policy=spec.balancing,
-            panic_threshold_percent=spec.panic_threshold_percent,
-            overprovisioning_percent=spec.overprovisioning_factor,
-            locality_weighted=spec.locality_weighted,
+        self._balancing = parts.same(
+            BalancerSettings(
+                policy=spec.balancing,
+                panic_threshold_percent=spec.panic_threshold_percent,
+                overprovisioning_percent=spec.overprovisioning_factor,
+                locality_weighted=spec.locality_weighted,
+            )
         )
         self._membership = Membership()
         self._original_dst: OriginalDstHosts | None = None
@@ -140,7 +151,8 @@ class Cluster:
             index += 2
         pool = host.pools[index]
         if pool is None:
-            pool = host.pools[index] = self._make_pool(host, version, high_priority)
+            pool = self._make_pool(host, version, high_priority)
+            host.set_pool(index, pool)
         return pool.open_stream(handler)
 
     def open_tcp(self, host: Host, handler: TcpHandler, high_priority: bool = False) -> TcpConnection | None:
@@ -226,12 +238,7 @@ class Cluster:
         if not change.changed and percent == self._balancing.overprovisioning_percent:
             return
         if percent != self._balancing.overprovisioning_percent:
-            self._balancing = BalancerSettings(
-                policy=self._balancing.policy,
-                panic_threshold_percent=self._balancing.panic_threshold_percent,
-                overprovisioning_percent=percent,
-                locality_weighted=self._balancing.locality_weighted,
-            )
+            self._balancing = msgspec.structs.replace(self._balancing, overprovisioning_percent=percent)
         if change.added or change.removed:
             self.stats.membership_change += 1
         self._let_go(change.removed)
@@ -240,7 +247,7 @@ class Cluster:
     def hand_over(self) -> Membership:
         """For the Cluster that replaces this one: the hosts, whose pools drain from now on."""
         for host in self._membership.hosts:
-            drain_pools(host)
+            host.drain_pools()
         return self._membership
 
     def drain(self) -> None:
@@ -267,7 +274,7 @@ class Cluster:
 
     def _let_go(self, hosts: list[Host]) -> None:
         for host in hosts:
-            drain_pools(host)
+            host.drain_pools()
             self._parts.report.note_removed(self.name, host)
 
     def _rebuild(self) -> None:
@@ -319,14 +326,6 @@ class NoHosts:
 
     def choose(self, context: LbContext | None) -> Host | None:
         return None
-
-
-def drain_pools(host: Host) -> None:
-    """Take the host's pools out; they close when idle."""
-    for index, pool in enumerate(host.pools):
-        if pool is not None:
-            host.pools[index] = None
-            pool.drain()
 
 
 def stat_prefix(spec: ClusterSpec) -> str:

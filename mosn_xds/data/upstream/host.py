@@ -13,7 +13,7 @@ from mosn_xds.spec.common import Address
 if TYPE_CHECKING:
     from mosn_xds.data.upstream.pool import Pool
 
-POOL_KINDS = 4
+_NO_POOLS: "tuple[Pool | None, ...]" = (None, None, None, None)
 
 
 class Host:
@@ -50,7 +50,7 @@ class Host:
     def __init__(self, endpoint: Endpoint, now_s: float) -> None:
         self.address: Address = endpoint.address
         self.text = str(endpoint.address)
-        self.pools: list[Pool | None] = [None] * POOL_KINDS
+        self.pools = _NO_POOLS
         self.active_requests = 0
         self.cx_total = 0
         self.cx_active = 0
@@ -71,6 +71,16 @@ class Host:
         self.hash_key = endpoint.hash_key
         self.metadata = endpoint.metadata
         self.transport_metadata = endpoint.transport_metadata
+
+    def set_pool(self, index: int, pool: "Pool") -> None:
+        self.pools = (*self.pools[:index], pool, *self.pools[index + 1 :])
+
+    def drain_pools(self) -> None:
+        """Take the pools out; they close when idle."""
+        pools, self.pools = self.pools, _NO_POOLS
+        for pool in pools:
+            if pool is not None:
+                pool.drain()
 
     def counters(self) -> dict[str, int]:
         """The figures that `/clusters` shows."""

@@ -59,7 +59,7 @@ class PoolSettings:
         self.stats = stats
         self.breaker = breaker
         self._dial = dial
-        self._dial_any_source = replace(dial, source=None)
+        self._dial_any_source = replace(dial, source=None) if dial.source is not None else dial
 
     def dial_options(self, address: Address) -> DialOptions:
         """How to connect to `address`: a source address of another family is none."""
