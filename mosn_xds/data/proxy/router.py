@@ -499,6 +499,7 @@ class Router:
             end = True
         elapsed_ms = (now - self._sent_at_s) * 1000 if self._sent_at_s is not None else None
         stream.response_code = head.status
+        stream.response_head = head
         plan.finalize_response(
             stream,
             target,
