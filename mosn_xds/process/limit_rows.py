@@ -52,6 +52,11 @@ class LimitRows:
             return [f"listener|{item.name}|connections"]
         return []
 
+    @property
+    def cached(self) -> int:
+        """For how many Items the rows are known."""
+        return len(self._by_uid)
+
     def keep_only(self, uids: set[bytes]) -> None:
         """Forget what was worked out for other Items."""
         self._by_uid = {uid: rows for uid, rows in self._by_uid.items() if uid in uids}

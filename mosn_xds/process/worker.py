@@ -136,8 +136,7 @@ class WorkerProcess:
             nursery.start_soon(self._report_regularly)
             nursery.start_soon(self._obey_until_orphaned)
             await self._drained.wait()
-            self._staged = True
-            await self._report()
+            await self._report(last=True)
             self._wire.send(feed.Drained())
             with trio.move_on_after(1):
                 await self._wire.drained()
@@ -265,16 +264,16 @@ class WorkerProcess:
             if not self._wire.queued_bytes:  # else the agent is slow: differences wait without loss
                 await self._report()
 
-    async def _report(self) -> None:
-        """Say what has changed. 10,000 clusters take 30 ms to look at, which is done in portions.
+    async def _report(self, *, last: bool = False) -> None:
+        """Say what has changed, in portions, for thousands of clusters take a while to look at.
 
         Nothing is looked at when nothing can have changed: the reactor reads the clock whenever it does anything.
         """
         last_turn = self._reactor.clock.now
-        if last_turn != self._reported_turn or self._staged:
+        if last or last_turn != self._reported_turn or self._staged:
             self._reported_turn = last_turn
             self._staged = False
-            await self._report_stats()
+            await self._report_stats(last)
         if self._engine is not None:
             if hosts := self._engine.host_stats():
                 self._wire.send(feed.HostReport(hosts))
@@ -282,13 +281,13 @@ class WorkerProcess:
                 self._draining = draining
                 self._wire.send(feed.Draining(draining))
 
-    async def _report_stats(self) -> None:
+    async def _report_stats(self, everything: bool) -> None:
         self._own_stats.watchdog_miss = self._reactor.held
         self._own_stats.reactor_failures = self._reactor.failures
         read_time = time.monotonic
         pause_at = read_time() + SLICE_S
         portion: list[StatChange] = []
-        for change in self._stats.changes():
+        for change in self._stats.changes(everything=everything):
             if change is not None:
                 portion.append(change)
             if read_time() > pause_at:

@@ -1,5 +1,7 @@
 """What a registry reports of its groups."""
 
+import pytest
+
 from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
 
 
@@ -87,3 +89,26 @@ def test_changes_may_be_read_in_portions_while_groups_are_added() -> None:
     registry.group(Stats, "d.")
     assert [change.prefix for change in portions if change is not None] == ["b.", "c."]
     assert [change.prefix for change in registry.take_changes()] == ["d."]
+
+
+def test_of_many_quiet_groups_some_are_looked_at_each_time_and_the_lively_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mosn_xds.base.stats.IDLE_LOOKS", 10)
+    registry = StatRegistry()
+    groups = [registry.group(Stats, f"{n}.") for n in range(100)]
+    assert sum(change is not None for change in registry.changes()) == 100
+    for _ in range(20):
+        assert not any(registry.changes())
+    lively = groups[50]
+    lively.total += 1
+    seen = 0
+    while not any(change is not None for change in registry.changes()):
+        seen += 1
+        assert seen < 10
+    for _ in range(30):
+        lively.total += 1
+        (change,) = [change for change in registry.changes() if change is not None]
+        assert change.counters == {"total": 1}
+    groups[1].total += 1
+    assert [change.prefix for change in registry.changes(everything=True) if change is not None] == ["1."]
