@@ -98,7 +98,7 @@ class Proxy:
             "--disable-hot-restart",
             *options,
         ]
-        with log_path.open("wb") as log:
+        with log_path.open("ab") as log:  # appended to, as an access log on /dev/stdout is
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -166,6 +166,12 @@ class Proxy:
         for pid in found:
             found.extend(parents.get(pid, ()))
         return found
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once, for whom the end is not the point."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.stop()
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL to the whole session after STOP_TIMEOUT_S. Safe to call again."""

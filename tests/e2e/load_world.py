@@ -1,0 +1,105 @@
+"""The stage of the load tests: upstreams, a Pilot, the proxy with two workers, and clients, ended whatever happens."""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mosn_xds.pilot import Pilot, ResourceSet
+from tests.e2e.load_mesh import ChangeKind, LoadMesh
+from tests.e2e.load_tools import process_name, upstreams, wait_until
+from tests.support.ports import PortAllocator
+from tests.support.proxies import Proxy, ProxyKind
+from tests.support.upstream import Upstream, switch_protocols
+
+
+class LoadWorld(contextlib.ExitStack):
+    """See the module; a context that ends everything it holds."""
+
+    def __init__(self, folder: Path, *, access_log: str = "", own_pilot: bool = True) -> None:
+        super().__init__()
+        self.folder = folder
+        self.ports = PortAllocator()
+        listening = self.enter_context(upstreams(folder, self.ports))
+        websocket = Upstream("ws", default=switch_protocols())
+        self.callback(websocket.close)
+        self.mesh = LoadMesh(self.ports.take(), listening, websocket.port, access_log=access_log)
+        self.resources = ResourceSet()
+        self.mesh.push(self.resources)
+        self.pilot = Pilot(self.resources) if own_pilot else None
+        if self.pilot is not None:
+            self.callback(self.pilot.stop)
+        self.admin_port = self.ports.take()
+        self.proxies: list[Proxy] = []
+
+    def start(
+        self,
+        *options: str,
+        kind: ProxyKind = ProxyKind.OURS,
+        delta: bool = True,
+        concurrency: int = 2,
+        pilot_port: int | None = None,
+        bootstrap: dict[str, Any] | None = None,
+    ) -> Proxy:
+        """A proxy of two workers that is ready and serves the mesh."""
+        port = pilot_port if pilot_port is not None else self.pilot.port if self.pilot is not None else 0
+        found = bootstrap or self.mesh.bootstrap(self.admin_port, port, delta=delta)
+        folder = self.folder / f"proxy-{len(self.proxies)}"
+        chosen = ("--drain-time-s", "2", *options)
+        proxy = Proxy.start(kind, found, folder, concurrency=concurrency, options=chosen)
+        self.proxies.append(proxy)
+        self.callback(proxy.stop)
+        return proxy
+
+    def change(self, kind: ChangeKind) -> None:
+        """Push the next state of this kind."""
+        self.mesh.change(kind)
+        self.mesh.push(self.resources)
+
+    def wait_for_route(self, proxy: Proxy, generation: int, timeout_s: float = 10.0) -> None:
+        """Until all workers serve at least this route table."""
+        del proxy
+        wait_until(lambda: self._serves(generation), timeout_s)
+
+    def _serves(self, generation: int) -> bool:
+        from tests.support.client import Connection
+
+        for _ in range(8):
+            with Connection(self.mesh.port) as connection:
+                connection.send(b"GET / HTTP/1.1\r\nhost: load\r\n\r\n")
+                if int(connection.read_response().get("x-route-generation") or -1) < generation:
+                    return False
+        return True
+
+
+def workers(proxy: Proxy) -> list[int]:
+    """Pids of the workers that are there, in order of their slots."""
+    found = [(process_name(pid), pid) for pid in proxy.pids()]
+    return [pid for name, pid in sorted(found) if name.startswith("mosn-xds-w")]
+
+
+def spawner(proxy: Proxy) -> int:
+    (found,) = [pid for pid in proxy.pids() if process_name(pid) == "mosn-xds-spawn"]
+    return found
+
+
+def generations(proxy: Proxy) -> list[int]:
+    """Which generation each worker serves."""
+    return [worker["generation"] for worker in json.loads(proxy.admin("/xds")[1])["workers"]]
+
+
+def settle(proxy: Proxy, *, quiet_s: float = 0.3, timeout_s: float = 15.0) -> None:
+    """Wait until all workers serve one generation, and for a while the same."""
+    deadline = time.monotonic() + timeout_s
+    before: Sequence[int] = ()
+    since_s = time.monotonic()
+    while time.monotonic() < deadline:
+        now = generations(proxy)
+        if now != before or len(set(now)) != 1:
+            before, since_s = now, time.monotonic()
+        elif time.monotonic() - since_s >= quiet_s:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"the workers serve {before}")
