@@ -117,10 +117,8 @@ HARMLESS: frozenset[str] = frozenset(
         f"{_HTTP}.decompressor.v3.Decompressor",
         f"{_HTTP}.grpc_web.v3.GrpcWeb",
         f"{_HTTP}.tap.v3.Tap",
-        f"{_NETWORK}.kafka_broker.v3.KafkaBroker",
         f"{_NETWORK}.mongo_proxy.v3.MongoProxy",
         f"{_NETWORK}.mysql_proxy.v3.MySQLProxy",
-        f"{_NETWORK}.postgres_proxy.v3alpha.PostgresProxy",
         f"{_NETWORK}.zookeeper_proxy.v3.ZooKeeperProxy",
     }
 )
