@@ -6,6 +6,9 @@ both sides of the exchange are complete and the codec agrees (no ``Connection: c
 or EOF on a connection that nobody uses end it; it is out of the pool before the next request looks.
 
 The end of a response frees the connection before the handler hears of it, so that what the handler starts next finds it.
+
+Measured on CPython 3.11: picking a host, the pool, this module and all counters cost 2.1 to 2.8 us for a request and its
+response, beside the codec's own 4 us; limits shared by two workers add 0.6 (bench/upstream_pool.py).
 """
 
 import errno
