@@ -171,3 +171,7 @@ def main() -> NoReturn:
     from mosn_xds.process.main import run  # noqa: PLC0415
 
     sys.exit(run(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The command for people: what it prints, and what a script can do with its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+
+def mosn_xds(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mosn_xds.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_version():
+    done = mosn_xds("version", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["version"]
+
+
+def test_validate_accepts_what_pilot_agent_wrote():
+    done = mosn_xds("validate", "--json", str(RECORDINGS / "bootstrap" / "sidecar.json"))
+    (result,) = json.loads(done.stdout)
+    assert done.returncode == 0, result
+    assert result["ok"]
+
+
+def test_validate_names_file_and_field(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("static_resources: {listeners: [{name: a, adress: {}}]}\n")
+    done = mosn_xds("validate", str(file))
+    assert done.returncode == 1
+    assert "bad.yaml" in done.stdout
+    assert "adress" in done.stdout
+
+
+def test_status_without_a_proxy_says_where_it_looked():
+    done = mosn_xds("status", "--admin", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "http://127.0.0.1:1/xds" in done.stderr
+
+
+def test_an_unknown_command_is_usage():
+    assert mosn_xds("nonsense").returncode == 2
+
+
+def test_the_demo_tells_its_story_and_leaves_nothing_running():
+    done = mosn_xds("demo", timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seen in ("tick tock", "minimum_ring_size (4096) > maximum_ring_size (16)", "on the same sockets", "Done."):
+        assert seen in done.stdout
+    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
