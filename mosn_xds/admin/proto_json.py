@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from mosn_xds.control.translate.messages import message_class
+from mosn_xds.xds.messages import message_class
 
 _REDACTED_BYTES = base64.b64encode(b"[redacted]").decode()
 _SECRET_FIELDS = frozenset(("private_key", "password", "session_ticket_keys", "generic_secret"))

@@ -22,7 +22,7 @@ from mosn_xds.control.ads.events import Ignored, Response, Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
 from mosn_xds.control.ads.resource_types import RESOURCE_TYPES, ResourceType
 from mosn_xds.control.bootstrap.reading import prepare
-from mosn_xds.control.translate.messages import parse_json
+from mosn_xds.xds.messages import parse_json
 
 POLL_S = 0.5
 

@@ -14,8 +14,8 @@ import yaml
 from google.protobuf import json_format
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.pilot.resources import NAME_FIELDS, PREFIX
+from mosn_xds.xds.messages import message_class
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 

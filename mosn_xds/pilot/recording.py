@@ -16,8 +16,8 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.pilot.resources import NAME_FIELDS, WILDCARD_TYPES, Change, ResourceSet
+from mosn_xds.xds.messages import message_class
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The Pilot over real gRPC: `AggregatedDiscoveryService`, both variants, one `Session` a stream.
+"""The Pilot over real gRPC: `AggregatedDiscoveryService` and `SecretDiscoveryService`, both variants, one `Session` a stream.
 
 grpcio's server is threads; each open stream holds one of its pool. A stream's thread sleeps on one queue that requests,
 changes and the end of the stream all arrive in, so a session is never entered twice at once.
@@ -19,9 +19,12 @@ from mosn_xds.pilot.session import Nack, Session, Variant
 _log = logging.getLogger("mosn_xds.pilot")
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_SECRETS = "envoy.service.secret.v3.SecretDiscoveryService"
 _METHODS = {
     f"/{_SERVICE}/StreamAggregatedResources": Variant.SOTW,
     f"/{_SERVICE}/DeltaAggregatedResources": Variant.DELTA,
+    f"/{_SECRETS}/StreamSecrets": Variant.SOTW,
+    f"/{_SECRETS}/DeltaSecrets": Variant.DELTA,
 }
 _MAX_STREAMS = 64
 _OPTIONS = (

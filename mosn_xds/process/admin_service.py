@@ -22,13 +22,13 @@ from mosn_xds.base.log import Level
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.control.bootstrap import Bootstrap
 from mosn_xds.control.store import Record, ResourceKey
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.control.translate.model import Translated
 from mosn_xds.process.agent import AgentProcess
 from mosn_xds.process.configuration import Configuration
 from mosn_xds.spec.cluster import Cluster, Endpoint, Endpoints
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import SPEC_TYPES, Kind
+from mosn_xds.xds.messages import message_class
 
 _FOREVER = 2**31
 _log = logging.getLogger("mosn_xds.admin")

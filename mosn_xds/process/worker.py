@@ -39,6 +39,7 @@ from mosn_xds.spec.feed import HostStat
 SLICE_S = 0.002
 """The longest that the feed holds the reactor up at once."""
 REPORT_INTERVAL_S = 1.0
+PAUSE_S = float(os.environ.get("PAUSE","0.002"))
 ORPHAN_LIMIT_S = 5.0
 """How long streams may go on when the agent is gone."""
 
@@ -164,13 +165,19 @@ class WorkerProcess:
 
     async def _obey_until_orphaned(self) -> None:
         read_time = time.monotonic
+        clock = self._reactor.clock
         while (bodies := await self._wire.receive()) is not None:
-            pause_at = read_time() + SLICE_S
+            clock.refresh()  # it may have slept since it last looked
+            pause_at = clock.now + SLICE_S
             for body in bodies:
                 self._obey(self._decoder.decode(body))
                 if read_time() > pause_at:
+                    looked_at = clock.now
                     await trio.lowlevel.checkpoint()
-                    pause_at = read_time() + SLICE_S
+                    if clock.now != looked_at:
+                        await trio.sleep(PAUSE_S)
+                    clock.refresh()
+                    pause_at = clock.now + SLICE_S
         if self._engine is None:
             self._drained.set()
             return
@@ -188,8 +195,6 @@ class WorkerProcess:
         engine = self._engine
         if engine is None:
             raise RuntimeError(f"{type(message).__name__} before Configure")
-        if not isinstance(message, feed.Ping):
-            self._reactor.clock.refresh()  # it may have slept since it last looked
         match message:
             case feed.Put() | feed.Drop():
                 self._stage(engine, message)

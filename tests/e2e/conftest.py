@@ -5,16 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.namespace import is_possible, own_network
+from tests.support.namespace import Network, is_possible
 
 namespaces_possible = functools.cache(is_possible)
 
 
 @pytest.fixture
 def network() -> Iterator[bool]:
-    """A network namespace of the test's own where that is possible. False: the machine's own network it is."""
+    """The test is in a network of its own where that is possible. False: the machine's own network it is."""
     if not namespaces_possible():
         yield False
         return
-    with own_network():
+    made = Network()
+    with made.entered():
         yield True
+    made.close()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.pilot.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ResourceSet
+from mosn_xds.xds.messages import message_class
 from tests.support.istio import Mesh, Session
 from tests.support.ports import PortAllocator
 from tests.support.proxies import ProxyKind

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from validate import validate_pb2
 
-from mosn_xds.control.translate.messages import message_class
+from mosn_xds.xds.messages import message_class
 
 Setter = Callable[[Any], None]
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from mosn_xds.pilot import Change, Pilot, ResourceSet
 from mosn_xds.pilot.recording import Replay, Step, read_recording
-from mosn_xds.pilot.resources import LISTENER
+from mosn_xds.pilot.resources import CLUSTER, LISTENER, SECRET
+from tests.support.certificate import CERTIFICATE, PRIVATE_KEY
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import sessions
 
@@ -132,13 +135,14 @@ class Mesh:
 
 def without_istio_filters(change: Change) -> Change:
     """The same push for a proxy that is not of Istio's build."""
-    if change.type_url != LISTENER:
+    rewrite = {LISTENER: _listener_without, CLUSTER: _cluster_without}.get(change.type_url)
+    if rewrite is None:
         return change
-    upserts = {name: _without_istio_filters(raw) for name, raw in change.upserts.items()}
+    upserts = {name: rewrite(raw) for name, raw in change.upserts.items()}
     return Change(change.type_url, change.version, upserts, change.removed)
 
 
-def _without_istio_filters(raw: bytes) -> bytes:
+def _listener_without(raw: bytes) -> bytes:
     listener = listener_pb2.Listener.FromString(raw)
     chains = list(listener.filter_chains)
     if listener.HasField("default_filter_chain"):
@@ -153,7 +157,23 @@ def _without_istio_filters(raw: bytes) -> bytes:
     return bytes(listener.SerializeToString(deterministic=True))
 
 
+def _cluster_without(raw: bytes) -> bytes:
+    cluster = cluster_pb2.Cluster.FromString(raw)
+    _keep_common(cluster.filters)
+    return bytes(cluster.SerializeToString(deterministic=True))
+
+
 def _keep_common(filters: Any) -> None:
     for position in reversed(range(len(filters))):
         if filters[position].name in ISTIO_ONLY_FILTERS:
             del filters[position]
+
+
+def secrets() -> Change:
+    """The workload's certificate and its root, as pilot-agent would serve them."""
+    default = secret_pb2.Secret(name="default")
+    default.tls_certificate.certificate_chain.inline_string = CERTIFICATE
+    default.tls_certificate.private_key.inline_string = PRIVATE_KEY
+    root = secret_pb2.Secret(name="ROOTCA")
+    root.validation_context.trusted_ca.inline_string = CERTIFICATE
+    return Change(SECRET, "1", {one.name: one.SerializeToString() for one in (default, root)})

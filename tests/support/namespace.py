@@ -1,7 +1,8 @@
-"""A network of one's own: while it lasts, this thread and what it starts are alone with a fresh loopback.
+"""Networks of one's own: a thread that is in one, and what it starts, is alone with a fresh loopback.
 
-Recorded listeners bind fixed ports, 15001 and 15006 among them; in a namespace of its own a test finds them all free and
-disturbs nobody. Needs root (CAP_SYS_ADMIN) and Linux. Sockets that are open keep the network they were made in.
+Recorded listeners bind fixed ports, 15001 and 15006 among them, and recorded endpoints have fixed addresses. In a namespace
+of its own a test finds them all free and disturbs nobody, and two proxies serve the same addresses side by side. Needs root
+(CAP_SYS_ADMIN) and Linux. Sockets and processes stay in the network that they were made in, whoever uses them.
 """
 
 import contextlib
@@ -18,36 +19,58 @@ _IFF_UP = 1
 
 
 def is_possible() -> bool:
-    """Whether this process may make a network namespace: tried in a child, so that nothing here changes."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if _libc().unshare(_CLONE_NEWNET) == 0 else 1)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-@contextlib.contextmanager
-def own_network() -> Iterator[None]:
-    """Until the end, this thread and the threads and processes that it starts are in a new network namespace.
-
-    Raises OSError without the privilege.
-    """
-    libc = _libc()
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    """Whether this process may make network namespaces."""
     try:
-        if libc.unshare(_CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "cannot make a network namespace")
+        Network().close()
+    except OSError:
+        return False
+    return True
+
+
+class Network:
+    """A network namespace with its loopback up. Raises OSError without the privilege to make one."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        before = _current()
         try:
-            _raise_loopback()
-            yield
+            if self._libc.unshare(_CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "cannot make a network namespace")
+            self._fd = _current()
+            try:
+                _raise_loopback()
+            finally:
+                self._enter(before)
         finally:
-            if libc.setns(before, _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "cannot go back to the network namespace")
-    finally:
-        os.close(before)
+            os.close(before)
+
+    def __repr__(self) -> str:
+        return f"<Network {os.readlink(f'/proc/self/fd/{self._fd}')}>"
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """This thread, and the threads and processes that it starts, are in this network until the end."""
+        before = _current()
+        try:
+            self._enter(self._fd)
+            try:
+                yield
+            finally:
+                self._enter(before)
+        finally:
+            os.close(before)
+
+    def close(self) -> None:
+        """Give it up; it lasts as long as somebody is in it."""
+        os.close(self._fd)
+
+    def _enter(self, fd: int) -> None:
+        if self._libc.setns(fd, _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "cannot change the network namespace")
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _current() -> int:
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _raise_loopback() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.ads.transport import UNIX_PATH_LIMIT_BYTES, GrpcTarget
 from mosn_xds.control.bootstrap.model import XdsServer
-from mosn_xds.control.translate.messages import unpack
 from mosn_xds.control.translate.take import Report, Take
+from mosn_xds.xds.messages import unpack
 
 _DELTA = (3, 6)
 _GRPC = (2, 3, 5, 6)

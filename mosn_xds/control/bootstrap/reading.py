@@ -14,7 +14,7 @@ import yaml
 from google.protobuf.message import Message
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.control.translate.messages import TYPE_PREFIX, message_class, parse_json
+from mosn_xds.xds.messages import TYPE_PREFIX, message_class, parse_json
 
 BOOTSTRAP_TYPE = "envoy.config.bootstrap.v3.Bootstrap"
 _TYPED_STRUCT = f"{TYPE_PREFIX}xds.type.v3.TypedStruct"

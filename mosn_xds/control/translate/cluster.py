@@ -12,7 +12,6 @@ from mosn_xds.control.translate.common import (
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.endpoint import string_pairs, take_dns_localities, take_endpoints
 from mosn_xds.control.translate.load_balancing import take_balancing
-from mosn_xds.control.translate.messages import TYPE_PREFIX
 from mosn_xds.control.translate.model import DnsDiscovery, DnsFamily, Need
 from mosn_xds.control.translate.registry import HARMLESS, Category
 from mosn_xds.control.translate.take import Take
@@ -28,6 +27,7 @@ from mosn_xds.spec.cluster import (
     TransportMatch,
 )
 from mosn_xds.spec.common import Address
+from mosn_xds.xds.messages import TYPE_PREFIX
 
 ENDPOINTS_URL = f"{TYPE_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 

@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.memo import Memo
-from mosn_xds.control.translate.messages import Unpacked, unpack
 from mosn_xds.control.translate.model import REGEX_PROGRAM_SIZE_LIMIT, NodeContext, Options
 from mosn_xds.control.translate.registry import Category, Registry
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
 from mosn_xds.control.translate.validate import Validator
 from mosn_xds.spec.snapshot import digest
+from mosn_xds.xds.messages import Unpacked, unpack
 
 if TYPE_CHECKING:
     from mosn_xds.control.translate.endpoint import EndpointMetadata

@@ -11,7 +11,6 @@ from mosn_xds.control.translate.http_options import (
     take_idle_timeout,
 )
 from mosn_xds.control.translate.local_reply import take_local_reply
-from mosn_xds.control.translate.messages import TYPE_PREFIX
 from mosn_xds.control.translate.model import Need
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.route import take_route_table
@@ -27,6 +26,7 @@ from mosn_xds.spec.listener import (
     Upgrade,
 )
 from mosn_xds.spec.route import RouteTable
+from mosn_xds.xds.messages import TYPE_PREFIX
 
 ROUTES_URL = f"{TYPE_PREFIX}envoy.config.route.v3.RouteConfiguration"
 

@@ -6,10 +6,10 @@ that say that they are optional, types known to decide nothing, and names that t
 """
 
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.messages import config_json
 from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, HttpFilter, RouterFilter, UnknownFilter
+from mosn_xds.xds.messages import config_json
 
 
 def take_http_filters(parent: Take, context: Context, name: str = "http_filters") -> tuple[HttpFilter, ...]:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.messages import config_json, short_type, unpack
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, FilterDisabled, FilterEnabled, PerFilter
+from mosn_xds.xds.messages import config_json, short_type, unpack
 
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
 

@@ -12,12 +12,12 @@ from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.endpoint import take_endpoints
 from mosn_xds.control.translate.hcm import ROUTES_URL
 from mosn_xds.control.translate.listener import take_listener
-from mosn_xds.control.translate.messages import TYPE_PREFIX, decode, message_class
 from mosn_xds.control.translate.model import DnsDiscovery, NodeContext, Options, Spec, Translated
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.route import take_route_table
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
 from mosn_xds.spec.cluster import Endpoints
+from mosn_xds.xds.messages import TYPE_PREFIX, decode, message_class
 
 CLUSTERS_URL = f"{TYPE_PREFIX}envoy.config.cluster.v3.Cluster"
 LISTENERS_URL = f"{TYPE_PREFIX}envoy.config.listener.v3.Listener"

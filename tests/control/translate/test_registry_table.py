@@ -2,8 +2,8 @@
 
 import pytest
 
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.control.translate.registry import BUILT_IN, HARMLESS, Category, Registry, factory_name
+from mosn_xds.xds.messages import message_class
 
 
 @pytest.mark.parametrize(("category", "type_name"), BUILT_IN, ids=lambda value: getattr(value, "name", value))

@@ -11,7 +11,6 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.bootstrap.reading import prepare
 from mosn_xds.control.translate import ADS, DnsFamily, Need, NodeContext, Options, SourceKind, Translated, Translator
 from mosn_xds.control.translate.hcm import ROUTES_URL
-from mosn_xds.control.translate.messages import message_class
 from mosn_xds.control.translate.registry import Category, Registry, Translation
 from mosn_xds.control.translate.translator import CLUSTERS_URL, ENDPOINTS_URL, LISTENERS_URL
 from mosn_xds.spec import cluster as cluster_spec
@@ -29,6 +28,7 @@ from mosn_xds.spec.filters import (
 )
 from mosn_xds.spec.listener import CloseConnection, HttpConnectionManager, Listener, TcpProxy
 from mosn_xds.spec.route import Route, RouteAction, RouteTable, VirtualHost
+from mosn_xds.xds.messages import message_class
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 MANAGER = "filters.network.http_connection_manager.v3.HttpConnectionManager"

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import any_pb2, wrappers_pb2
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.control.translate.messages import config_json, message_class, parse_json, unpack
+from mosn_xds.xds.messages import config_json, message_class, parse_json, unpack
 from tests.support.field_samples import new
 
 FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
