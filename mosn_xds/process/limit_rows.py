@@ -13,7 +13,8 @@ import msgspec
 from mosn_xds.base.limits import LimitTable
 from mosn_xds.data.upstream.breaker import limit_keys as cluster_limit_keys
 from mosn_xds.spec.cluster import Cluster
-from mosn_xds.spec.listener import Listener
+from mosn_xds.spec.filters import FaultFilter
+from mosn_xds.spec.listener import HttpConnectionManager, Listener
 from mosn_xds.spec.snapshot import Item, Kind
 
 TABLE_ROWS = 1 << 18
@@ -48,8 +49,8 @@ class LimitRows:
     def _keys(self, item: Item) -> list[str]:
         if item.kind is Kind.CLUSTER:
             return cluster_limit_keys(self._clusters.decode(item.raw))
-        if item.kind is Kind.LISTENER and self._listeners.decode(item.raw).connection_limit is not None:
-            return [f"listener|{item.name}|connections"]
+        if item.kind is Kind.LISTENER:
+            return _listener_keys(self._listeners.decode(item.raw))
         return []
 
     @property
@@ -70,3 +71,16 @@ class LimitRows:
                 return None
             self._rows[key] = row
         return row
+
+
+def _listener_keys(listener: Listener) -> list[str]:
+    keys = [] if listener.connection_limit is None else [f"listener|{listener.name}|connections"]
+    chains = [*listener.chains, *([listener.default_chain] if listener.default_chain is not None else [])]
+    for chain in chains:
+        for manager in chain.filters:
+            if isinstance(manager, HttpConnectionManager) and any(
+                isinstance(one.config, FaultFilter) and one.config.max_active_faults is not None
+                for one in manager.filters
+            ):
+                keys.append(f"fault|http.{manager.stat_prefix}.")
+    return keys

@@ -664,6 +664,8 @@ class Stream(StreamInfo):
             cluster = self.cluster = self.hcm.clusters.get(name)
             if cluster is not None:
                 self.cluster_name = name
+                if cluster.spec.alt_stat_name:
+                    self.cluster_stat_name = cluster.spec.alt_stat_name
 
     def limit_duration(self, limit_s: float) -> None:
         """The route bounds the whole stream."""
