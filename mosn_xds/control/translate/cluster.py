@@ -55,7 +55,7 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     name = take.text("name")
     discovery = _take_discovery(take)
     common = take.child("common_lb_config")
-    balancing = take_balancing(take, context, common)
+    balancing, weighted = take_balancing(take, context, common)
     provided = isinstance(balancing, ClusterProvided)
     if provided and discovery is not Discovery.ORIGINAL_DST:
         raise take.error("lb_policy", f"cluster manager: cluster provided LB specified but cluster '{name}' did not provide "
@@ -72,7 +72,6 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     source, extra_sources = _take_bind(take.child("upstream_bind_config"))
     connection = take.child("upstream_connection_options")
     panic = None if common is None else common.wrapped_number("healthy_panic_threshold")
-    weighted = common is not None and common.child("locality_weighted_lb_config") is not None
     eds_name = _take_eds(take, name, discovery)
     endpoints, dns = _take_members(take, name, discovery, context)
     _take_filters(take, context)

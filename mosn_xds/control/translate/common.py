@@ -80,7 +80,7 @@ def take_percent(take: Take | None) -> Fraction | None:
     if take is None:
         return None
     numerator = take.integer("numerator")
-    return Fraction(numerator, _DENOMINATORS[take.integer("denominator")])
+    return Fraction(numerator, take.choice("denominator", _DENOMINATORS))
 
 
 def take_runtime_percent(take: Take | None, context: Context) -> Fraction | None:

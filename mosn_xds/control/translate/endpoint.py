@@ -83,7 +83,7 @@ def _take_hosts(take: Take, context: Context, make: Callable[[Take, Endpoint], H
         template = Endpoint(
             _NOWHERE,
             1 if weight is None else weight,
-            Health(one.integer("health_status")),
+            one.enum("health_status", Health),
             endpoint.text("hostname"),
             metadata.hash_key,
             metadata.transport,

@@ -62,7 +62,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
     normalize = take.wrapped_flag("normalize_path")
     scheme = take.child("scheme_header_transformation")
     mappers, body_format = take_local_reply(take, context)
-    strict = bool(take.wrapped_flag("stream_error_on_invalid_http_message"))
+    strict = take.wrapped_flag("stream_error_on_invalid_http_message")
     override = None if http1 is None else http1.wrapped_flag("override_stream_error_on_invalid_http_message")
     return HttpConnectionManager(
         stat_prefix=take.text("stat_prefix"),
@@ -72,7 +72,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         codec=take.enum("codec_type", CodecType),
         access_logs=take_access_logs(take, context),
         http1=take_http1(http1, context),
-        http2=take_http2(take.child("http2_protocol_options")),
+        http2=take_http2(take.child("http2_protocol_options"), strict),
         server_name=take.text("server_name") or "envoy",
         server_header=take.enum("server_header_transformation", ServerHeader),
         max_request_headers_bytes=(60 if kib is None else kib) * _KIB,
@@ -108,13 +108,13 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         if normalize is None
         else normalize,
         merge_slashes=take.flag("merge_slashes"),
-        escaped_slashes=_ESCAPED_SLASHES[take.integer("path_with_escaped_slashes_action")],
+        escaped_slashes=take.choice("path_with_escaped_slashes_action", _ESCAPED_SLASHES),
         strip_matching_host_port=take.flag("strip_matching_host_port"),
         strip_any_host_port=take.flag("strip_any_host_port"),
         strip_trailing_host_dot=take.flag("strip_trailing_host_dot"),
         append_x_forwarded_port=take.flag("append_x_forwarded_port"),
         upgrades=_take_upgrades(take),
-        stream_error_on_invalid_message=strict if override is None else override,
+        stream_error_on_invalid_message=bool(strict) if override is None else override,
         scheme_to_overwrite="" if scheme is None else scheme.text("scheme_to_overwrite"),
         local_reply_mappers=mappers,
         local_reply_format=body_format,

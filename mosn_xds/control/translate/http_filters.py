@@ -60,7 +60,10 @@ def _take_filter(take: Take, context: Context) -> HttpFilter | None:
     config_text = None if entry is None else config_json(config)
     if entry is not None and config_text is not None:
         return HttpFilter(name, ExtensionFilter(entry, config_text), disabled)
-    where = f"{name} of type {type_name}" if type_name else f"{name} without a configuration"
+    if type_name:
+        where = f"{name} of type {type_name}"
+    else:
+        where = f"{name} without a configuration" if discovery is None else f"{name} that comes by extension discovery"
     if optional or type_name in HARMLESS:
         take.warn("", f"{where} is not known, and left out")
         take.ignore("", "left out")

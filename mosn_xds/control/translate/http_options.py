@@ -57,10 +57,14 @@ def preserve_case(take: Take, context: Context, name: str) -> HeaderCase:
     return HeaderCase.PRESERVE
 
 
-def take_http2(take: Take | None) -> Http2Settings:
-    """core.Http2ProtocolOptions."""
+def _first(*answers: bool | None) -> bool:
+    return next((answer for answer in answers if answer is not None), False)
+
+
+def take_http2(take: Take | None, stream_error: bool | None = None) -> Http2Settings:
+    """core.Http2ProtocolOptions; `stream_error` is what the connection manager says about invalid messages."""
     if take is None:
-        return Http2Settings()
+        return Http2Settings(stream_error_on_invalid_message=bool(stream_error))
     defaults = Http2Settings()
     streams = take.wrapped_integer("max_concurrent_streams")
     stream_window = take.wrapped_integer("initial_stream_window_size")
@@ -75,7 +79,7 @@ def take_http2(take: Take | None) -> Http2Settings:
         defaults.initial_connection_window_bytes if connection_window is None else connection_window,
         defaults.hpack_table_bytes if table is None else table,
         take.flag("allow_connect"),
-        old if override is None else override,
+        _first(override, stream_error, old),
         None if keepalive is None else keepalive.duration("interval") or None,
         None if keepalive is None else keepalive.duration("timeout"),
     )

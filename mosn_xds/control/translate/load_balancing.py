@@ -14,13 +14,21 @@ from mosn_xds.spec.cluster import (
     RoundRobin,
 )
 
+_Typed = tuple[Balancing, bool]
+"""A policy, and whether localities are weighed."""
 
-def take_balancing(take: Take, context: Context, common: Take | None) -> Balancing:
-    """The policy of the cluster `take`; `common` is its common_lb_config."""
+
+def take_balancing(take: Take, context: Context, common: Take | None) -> tuple[Balancing, bool]:
+    """The policy of the cluster `take`, and whether localities are weighed; `common` is its common_lb_config."""
     policy = take.integer("lb_policy")
     typed = take.child("load_balancing_policy")
     if typed is not None:
         return _take_typed(typed, context, take.message.name)
+    weighted = common is not None and common.child("locality_weighted_lb_config") is not None
+    return _take_by_enum(policy, take, context, common), weighted
+
+
+def _take_by_enum(policy: int, take: Take, context: Context, common: Take | None) -> Balancing:
     match policy:
         case 0:  # ROUND_ROBIN
             return _read_round_robin(take.child("round_robin_lb_config"), context)
@@ -43,7 +51,7 @@ def take_balancing(take: Take, context: Context, common: Take | None) -> Balanci
             )
 
 
-def _take_typed(take: Take, context: Context, cluster: str) -> Balancing:
+def _take_typed(take: Take, context: Context, cluster: str) -> _Typed:
     names = []
     policies = take.children("policies")
     for number, policy in enumerate(policies):
@@ -56,8 +64,8 @@ def _take_typed(take: Take, context: Context, cluster: str) -> Balancing:
         if found.value is not None:
             for later in policies[number + 1 :]:  # the first one that is known counts, as in Envoy
                 later.left.clear()
-            balancing: Balancing = found.value
-            return balancing
+            typed: _Typed = found.value
+            return typed
         extension.ignore("", f"no load balancer of type {found.type_name} is known")
     raise take.error(
         "policies",
@@ -141,34 +149,39 @@ def _is_prime(number: int) -> bool:
 # --- typed_config of `load_balancing_policy` ------------------------------------------------------------------------
 
 
-def round_robin(take: Take, context: Context, name: str) -> Balancing:
+def round_robin(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.round_robin."""
-    return _read_round_robin(take, context)
+    return _read_round_robin(take, context), _weighs_localities(take)
 
 
-def least_request(take: Take, context: Context, name: str) -> Balancing:
+def least_request(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.least_request."""
-    return _read_least_request(take, context)
+    return _read_least_request(take, context), _weighs_localities(take)
 
 
-def random_choice(take: Take, context: Context, name: str) -> Balancing:
+def random_choice(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.random."""
-    return RandomChoice()
+    return RandomChoice(), _weighs_localities(take)
 
 
-def ring_hash(take: Take, context: Context, name: str) -> Balancing:
+def ring_hash(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.ring_hash."""
-    return _read_ring_hash(take, _typed_hashing(take))
+    return _read_ring_hash(take, _typed_hashing(take)), take.child("locality_weighted_lb_config") is not None
 
 
-def maglev(take: Take, context: Context, name: str) -> Balancing:
+def maglev(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.maglev."""
-    return _read_maglev(take, _typed_hashing(take))
+    return _read_maglev(take, _typed_hashing(take)), take.child("locality_weighted_lb_config") is not None
 
 
-def cluster_provided(take: Take, context: Context, name: str) -> Balancing:
+def cluster_provided(take: Take, context: Context, name: str) -> _Typed:
     """envoy.load_balancing_policies.cluster_provided."""
-    return ClusterProvided()
+    return ClusterProvided(), False
+
+
+def _weighs_localities(take: Take) -> bool:
+    config = take.child("locality_lb_config")
+    return config is not None and config.child("locality_weighted_lb_config") is not None
 
 
 def _typed_hashing(take: Take) -> Take | None:

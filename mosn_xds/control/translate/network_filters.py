@@ -62,7 +62,10 @@ def _take_filter(take: Take, context: Context) -> NetworkFilter | None:
     if value is not None:
         network_filter: NetworkFilter = value
         return network_filter
-    where = f"{name} of type {type_name}" if type_name else f"{name} without a configuration"
+    if type_name:
+        where = f"{name} of type {type_name}"
+    else:
+        where = f"{name} without a configuration" if discovery is None else f"{name} that comes by extension discovery"
     if type_name in HARMLESS:
         take.warn("", f"{where} is not known, and left out")
         take.ignore("", "left out")

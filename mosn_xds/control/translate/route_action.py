@@ -53,7 +53,7 @@ def take_route_action(take: Take, context: Context) -> RouteAction:
         cluster_header=cluster_header,
         weighted=weighted,
         weighted_header=weighted_header,
-        cluster_not_found_status=_NOT_FOUND_STATUS[take.integer("cluster_not_found_response_code")],
+        cluster_not_found_status=take.choice("cluster_not_found_response_code", _NOT_FOUND_STATUS),
         metadata_match=_take_metadata_match(take),
         timeout_s=15.0 if timeout_s is None else timeout_s,
         idle_timeout_s=take.duration("idle_timeout"),
@@ -218,7 +218,7 @@ def _take_upgrades(take: Take) -> tuple[UpgradePolicy, ...]:
 def take_redirect(take: Take, context: Context) -> RedirectAction:
     """route.RedirectAction."""
     return RedirectAction(
-        _REDIRECT_STATUS[take.integer("response_code")],
+        take.choice("response_code", _REDIRECT_STATUS),
         take.flag("https_redirect"),
         take.text("scheme_redirect"),
         take.text("host_redirect"),

@@ -21,6 +21,7 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.model import Need
 
 E = TypeVar("E", bound=IntEnum)
+T = TypeVar("T")
 
 MAX_DURATION_S = 315_576_000_000
 """google/protobuf/duration.proto: about 10,000 years."""
@@ -152,10 +153,18 @@ class Take:
         try:
             return kind(number)
         except ValueError:
-            field = self.message.DESCRIPTOR.fields_by_name[name]
-            value = field.enum_type.values_by_number.get(number)
-            text = value.name if value is not None else str(number)
-            raise self.error(name, f"{text} is not supported") from None
+            raise self._unsupported(name, number) from None
+
+    def choice(self, name: str, values: Sequence[T]) -> T:
+        """What `values` has for an enum's number. Raises ConfigError for a number beyond them."""
+        number: int = self.left.pop(name, 0)
+        if not 0 <= number < len(values):
+            raise self._unsupported(name, number)
+        return values[number]
+
+    def _unsupported(self, name: str, number: int) -> ConfigError:
+        value = self.message.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number.get(number)
+        return self.error(name, f"{number if value is None else value.name} is not supported")
 
     def integer_of(self, name: str) -> int:
         """The number of an enum or integer that is only looked at, and taken by somebody else."""

@@ -1,5 +1,6 @@
 """Every resource that a real istiod sent is understood, and what is not understood is said."""
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,33 @@ def test_scale_translates_within_its_budget() -> None:
     spent_s = time.process_time() - began
     assert len(everything) == 2683
     assert spent_s < 1.5, f"{spent_s:.2f} s of CPU"
+
+
+def mutations(raw: bytes, chance: random.Random) -> Iterator[bytes]:
+    for _ in range(4):
+        changed = bytearray(raw)
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            at = chance.randrange(len(changed))
+            match chance.randrange(3):
+                case 0:
+                    changed[at] = chance.randrange(256)
+                case 1:
+                    changed[at] ^= 1 << chance.randrange(8)
+                case _:
+                    changed[at:at] = chance.randbytes(2)
+        yield bytes(changed)
+
+
+def test_damaged_bytes_are_refused_or_understood_and_nothing_else() -> None:
+    chance = random.Random(20240607)
+    translator = new_translator()
+    accepted = refused = 0
+    for scenario in ("loop", "security", "egress", "envoyfilter", "telemetry"):
+        for resource in resources(next((ROOT / scenario).glob("*delta.jsonl.gz"))):
+            for raw in mutations(resource.raw, chance):
+                try:
+                    translator.translate(resource.type_url, resource.name, raw)
+                    accepted += 1
+                except ConfigError:
+                    refused += 1
+    assert accepted and refused
