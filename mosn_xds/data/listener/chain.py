@@ -1,5 +1,7 @@
 """One filter chain at work: its network filters, its connections, and how they end when the chain is replaced."""
 
+from typing import Protocol
+
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.filters.network_rbac import NetworkRbacFilter
 from mosn_xds.data.proxy.context import WorkerContext
@@ -7,6 +9,12 @@ from mosn_xds.data.proxy.downstream import Drain, DrainState, Owner, Served, Ter
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.spec import listener as spec
+
+
+class ChainOwner(Owner, Protocol):
+    """Who builds a chain and hears of its end."""
+
+    def chain_retired(self) -> None: ...
 
 
 class Chain:
@@ -18,6 +26,7 @@ class Chain:
 
     __slots__ = (
         "_owner",
+        "_replaced",
         "close_reason",
         "closes_for_tls",
         "connections",
@@ -28,10 +37,13 @@ class Chain:
         "uid",
     )
 
-    def __init__(self, chain: spec.FilterChain, context: WorkerContext, listener_prefix: str, owner: Owner) -> None:
+    def __init__(
+        self, chain: spec.FilterChain, context: WorkerContext, listener_prefix: str, owner: ChainOwner
+    ) -> None:
         self.uid = chain.uid
         self.spec = chain
         self._owner = owner
+        self._replaced = False
         self.drain = DrainState(context.drain)
         self.connections: set[Served] = set()
         self.guards: list[NetworkRbacFilter] = []
@@ -66,12 +78,13 @@ class Chain:
         """A connection of this chain is gone."""
         self.connections.discard(connection)
         self._owner.connection_done(connection)
-        if not self.connections and self.drain.own is not None:
+        if self._replaced and not self.connections:
             self._retire()
 
     def begin_drain(self, drain: Drain) -> None:
         """The chain was replaced or removed."""
         self.drain.own = drain
+        self._replaced = True
         if not self.connections:
             self._retire()
 
@@ -84,6 +97,7 @@ class Chain:
         terminal, self.terminal = self.terminal, None
         if terminal is not None:
             terminal.close()
+        self._owner.chain_retired()
 
     @property
     def active(self) -> int:

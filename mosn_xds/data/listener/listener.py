@@ -56,6 +56,9 @@ class Listener:
             else None
         )
         self._inspections: set[Inspection] = set()
+        self._superseded = False
+        self._own_chains = 0
+        """Built here and not retired: a chain that survives an update still counts, and logs, with who built it."""
         kept = previous.chains if previous is not None and previous.spec.base_uid == listener.base_uid else {}
         self.chains: dict[bytes, Chain] = {}
         self._ordered: list[Chain] = [self._chain(chain, kept) for chain in listener.chains]
@@ -69,6 +72,7 @@ class Listener:
         built = kept.get(chain.uid) or self.chains.get(chain.uid)
         if built is None:
             built = Chain(chain, self._context, self._prefix, self)
+            self._own_chains += 1
         self.chains[chain.uid] = built
         return built
 
@@ -137,10 +141,24 @@ class Listener:
                     self.stats.downstream_listener_filter_error += 1
                 self._release()
                 sock.close()
-                return
-            self._inspected(sock, info, result, handed_over=handed_over)
+            elif (heir := self._manager.serving(self.name)) is not None and heir is not self:
+                # Updated meanwhile: the connection belongs to who serves now, without being looked at again.
+                self._release()
+                heir.adopt(sock, info, result, handed_over=handed_over)
+            else:
+                self._inspected(sock, info, result, handed_over=handed_over)
+            self._close_when_done()
 
         return done
+
+    def adopt(self, sock: socket.socket, info: ConnectionInfo, result: Inspected, *, handed_over: bool) -> None:
+        """Serve a connection that this listener's predecessor has accepted and inspected."""
+        if self.spec.closed_reason is not None:
+            self.take(sock, info, handed_over=handed_over)
+            return
+        if self._limit_cell is not None:
+            self._limit_cell.add(1)
+        self._inspected(sock, info, result, handed_over=handed_over)
 
     def _inspected(self, sock: socket.socket, info: ConnectionInfo, result: Inspected, *, handed_over: bool) -> None:
         if self.spec.use_original_dst and result.restored and not handed_over:
@@ -263,9 +281,24 @@ class Listener:
         """Connections on which something is going on."""
         return sum(chain.active for chain in self.chains.values()) + len(self._inspections)
 
+    def supersede(self) -> None:
+        """Another Listener takes the place of this one, which goes when its last connection does."""
+        self._superseded = True
+        self._close_when_done()
+
+    def chain_retired(self) -> None:
+        """A chain that was built here has ended."""
+        self._own_chains -= 1
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._superseded and not self._own_chains and not self._inspections:
+            logs, self._access_logs = self._access_logs, ()
+            for log in logs:
+                log.close()
+
     def close(self) -> None:
         """Give up what is still being inspected."""
         for inspection in list(self._inspections):
             inspection.cancel()
-        for log in self._access_logs:
-            log.close()
+        self.supersede()

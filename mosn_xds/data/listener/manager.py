@@ -6,6 +6,7 @@ other drains all of them. Draining never cuts a request: when the drain time is 
 others when they have done what they are doing.
 """
 
+import contextlib
 import os
 import socket
 from typing import Any
@@ -62,8 +63,21 @@ class _Door:
         current.accept(sock, address_of(peer), local)
 
     def close(self) -> None:
+        """Accept no more here; who else holds the socket goes on."""
         self._acceptor.stop()
         self._sock.close()
+
+    def shut(self) -> None:
+        """Nobody is to accept here any more: take what waits in the queue, then end the socket, whoever holds it.
+
+        Closing would not do: the agent's descriptor would keep the socket in its group, collecting connections for nobody.
+        What arrives between the last accept and the shutdown, some microseconds, is reset (but where the kernel's
+        `tcp_migrate_req` hands it to a sibling).
+        """
+        self._acceptor.empty()
+        with contextlib.suppress(OSError):  # it never listened, or another worker was faster
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.close()
 
 
 class ListenerManager:
@@ -131,13 +145,14 @@ class ListenerManager:
         place = self._places.pop(name, None)
         if place is None:
             return
-        self._close_sockets(place)
+        self._shut_sockets(place)
         if place.current is not None:
             self._drain(place.current, {})
+            place.current.close()
         self._index()
 
     def _replace_sockets(self, place: _Place, socket_uid: bytes, fds: list[int]) -> None:
-        old = place.doors
+        old, changed = place.doors, socket_uid != place.socket_uid
         place.socket_uid = socket_uid
         place.doors = []
         if self._accepting and place.current is not None:
@@ -145,13 +160,16 @@ class ListenerManager:
         else:
             _close_all(fds)
         for door in old:
-            door.close()
+            if changed:
+                door.shut()
+            else:
+                door.close()
 
     @staticmethod
-    def _close_sockets(place: _Place) -> None:
-        for door in place.doors:
-            door.close()
-        place.doors = []
+    def _shut_sockets(place: _Place) -> None:
+        doors, place.doors = place.doors, []
+        for door in doors:
+            door.shut()
 
     def _index(self) -> None:
         """Where `use_original_dst` looks: exact address, then the port on any address."""
@@ -172,6 +190,11 @@ class ListenerManager:
         found = self._by_destination.get((destination.host, destination.port)) or self._by_port.get(destination.port)
         return None if found is asking else found
 
+    def serving(self, name: str) -> Listener | None:
+        """Who serves under this name now."""
+        place = self._places.get(name)
+        return place.current if place is not None else None
+
     # Draining.
 
     def _drain(self, listener: Listener, kept: dict[bytes, Chain]) -> None:
@@ -182,8 +205,7 @@ class ListenerManager:
             self._draining[chain] = listener.name
         if left:
             self._context.reactor.timers.arm(settings.drain_time_s, lambda: self._end_drain(left))
-        if not any(chain in listener.chains.values() for chain in kept.values()):
-            listener.close()
+        listener.supersede()
 
     def _end_drain(self, chains: list[Chain]) -> None:
         for chain in chains:
@@ -211,13 +233,15 @@ class ListenerManager:
             for chain in listener.chains.values():
                 chain.drain.own = drain
             if not graceful:
-                self._close_sockets(place)
+                self._shut_sockets(place)
 
     def stop_accepting(self) -> None:
         """Close all listening sockets."""
         self._accepting = False
         for place in self._places.values():
-            self._close_sockets(place)
+            doors, place.doors = place.doors, []
+            for door in doors:
+                door.close()
 
     @property
     def active(self) -> int:

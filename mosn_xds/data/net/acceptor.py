@@ -21,6 +21,8 @@ from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.timers import Timer
 
 _ACCEPTS_PER_EVENT = 16
+_WHOLE_QUEUE = 1 << 16
+"""More than a queue holds, and an end should connections arrive faster than they are taken."""
 _PAUSE_S = 0.1
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset(
@@ -74,8 +76,11 @@ class Acceptor:
 
     def on_ready(self, events: int) -> None:
         """For the reactor."""
+        self._accept(self._limit)
+
+    def _accept(self, limit: int) -> None:
         accept = self._sock._accept  # type: ignore[attr-defined]  # a third of the price: it makes no socket object
-        for _ in range(self._limit):
+        for _ in range(limit):
             if not self._running or self._resume is not None:
                 return
             try:
@@ -93,6 +98,11 @@ class Acceptor:
                 return
             os.set_blocking(fd, False)
             self._on_accept(fd, peer)
+
+    def empty(self) -> None:
+        """Take all that waits now, before the socket goes."""
+        if self._running and self._resume is None:
+            self._accept(_WHOLE_QUEUE)
 
     def on_failure(self, error: Exception) -> None:
         """For the reactor: `on_accept` failed with one connection. Accepting goes on."""
