@@ -76,11 +76,10 @@ class LimitRows:
 def _listener_keys(listener: Listener) -> list[str]:
     keys = [] if listener.connection_limit is None else [f"listener|{listener.name}|connections"]
     chains = [*listener.chains, *([listener.default_chain] if listener.default_chain is not None else [])]
-    for chain in chains:
-        for manager in chain.filters:
-            if isinstance(manager, HttpConnectionManager) and any(
-                isinstance(one.config, FaultFilter) and one.config.max_active_faults is not None
-                for one in manager.filters
-            ):
-                keys.append(f"fault|http.{manager.stat_prefix}.")
-    return keys
+    managers = [one for chain in chains for one in chain.filters if isinstance(one, HttpConnectionManager)]
+    return keys + [f"fault|http.{manager.stat_prefix}." for manager in managers if _limits_faults(manager)]
+
+
+def _limits_faults(manager: HttpConnectionManager) -> bool:
+    faults = (one.config for one in manager.filters if isinstance(one.config, FaultFilter))
+    return any(fault.max_active_faults is not None for fault in faults)

@@ -88,6 +88,7 @@ class HttpConnectionManager:
         self.delayed_close_timeout_s = spec.delayed_close_timeout_s
         self.proxy_100_continue = spec.proxy_100_continue
         self.accepts_expect = True
+        self.knows_internal = bool(spec.internal_cidrs or spec.internal_unix_sockets)
         if spec.routes is not None:
             self.routes = RouteSlot(RouteTable.build(spec.routes, planner(context.environment)))
         else:

@@ -351,6 +351,7 @@ class Router:
         host = cluster.choose_host(context)
         if host is None:
             cluster.stats.upstream_cx_none_healthy += 1
+            cluster.charge_failure(None, ResetReason.OVERFLOW, internal=self._is_internal(stream))
             stream.reply(_NO_HEALTHY)
             return
         stream.upstream_host = host
@@ -466,9 +467,9 @@ class Router:
         if end:
             stream.last_up_rx = stream.first_up_rx
         retry = self._retry
-        if retry is not None:
+        if retry is not None and self._can_resend():
             decision = retry.on_response(head)
-            if decision is RetryDecision.RETRY and self._can_resend():
+            if decision is RetryDecision.RETRY:
                 cluster.charge_response(attempt.host, head, retried=True)
                 if end:
                     attempt.stream = None
@@ -479,7 +480,7 @@ class Router:
             elif decision is RetryDecision.OVERFLOW:
                 stream.flags |= _UO
         self._responding = True
-        cluster.charge_response(attempt.host, head, retried=False)
+        cluster.charge_response(attempt.host, head, retried=False, internal=self._is_internal(stream))
         if retry is not None:
             retry.close()
             self._retry = None
@@ -544,7 +545,8 @@ class Router:
     def _complete_upstream(self, stream: "Stream", attempt: Attempt) -> None:
         cluster = self._cluster
         if cluster is not None:
-            cluster.charge_complete(attempt.host, (stream.owner.clock.now - attempt.started_s) * 1000)
+            since_s = self._sent_at_s if self._sent_at_s is not None else attempt.started_s
+            cluster.charge_complete(attempt.host, (stream.owner.clock.now - since_s) * 1000)
         stream.forget_try()
 
     def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: Stale, connected: bool) -> None:
@@ -568,17 +570,16 @@ class Router:
             return
         retry = self._retry
         if retry is not None and self._can_resend():
-            decision = retry.on_reset(
-                reason, sent=connected and attempt.started_s > 0 and stream.first_up_tx is not None
-            )
+            decision = retry.on_reset(reason, sent=connected)
             if decision is RetryDecision.RETRY:
+                attempt.host.rq_error += 1
                 self._retry_after(retry.back_off_s(None))
                 return
             if decision is RetryDecision.LIMIT:
                 stream.flags |= _URX
             elif decision is RetryDecision.OVERFLOW:
                 stream.flags |= _UO
-        cluster.charge_failure(attempt.host, reason)
+        cluster.charge_failure(attempt.host, reason, internal=self._is_internal(stream))
         stream.reply(self._reset_reply(reason, detail))
 
     def _reset_reply(self, reason: ResetReason, detail: str) -> Reply:
@@ -592,6 +593,10 @@ class Router:
 
     def _may_resend(self, stale: Stale) -> bool:
         return (stale is Stale.UNREAD or self._head.method in _IDEMPOTENT) and self._can_resend()
+
+    def _is_internal(self, stream: "Stream") -> bool:
+        """Whether statistics count the request as one from inside the mesh."""
+        return stream.hcm.knows_internal and self._head.get(b"x-envoy-internal") is not None
 
     def _can_resend(self) -> bool:
         """Whether all that was sent is still at hand."""
@@ -628,6 +633,8 @@ class Router:
         if retry is not None and not self._responding and self._can_resend():
             decision = retry.on_timeout()
             if decision is RetryDecision.RETRY:
+                attempt.host.rq_timeout += 1
+                attempt.host.rq_error += 1
                 self._retry_after(retry.back_off_s(None))
                 return
             if decision is RetryDecision.LIMIT:
@@ -656,7 +663,7 @@ class Router:
     def _timed_out(self, stream: "Stream", details: str, body: bytes) -> None:
         cluster, attempt = self._cluster, self._attempt
         if cluster is not None:
-            cluster.charge_timeout(attempt.host if attempt is not None else None)
+            cluster.charge_timeout(attempt.host if attempt is not None else None, internal=self._is_internal(stream))
         self._drop_attempt()
         if self._responding:
             stream.flags |= _UT
