@@ -1,8 +1,8 @@
 """A worker's main program: one reactor, one engine, and the worker's end of the feed.
 
 The feed is ordinary trio beside the reactor's task. What the agent sends is obeyed in order; building a generation is cut
-into pieces of 2 ms, between which the reactor serves traffic, so that a push of any size delays a request by
-little more than that. What cannot be built is answered `Refused` and what was there goes on serving: the agent has
+into slices of a millisecond, between which the reactor serves traffic, and pauses while there is any: a push of any size
+delays a request by little more than a slice. What cannot be built is answered `Refused` and what was there goes on serving: the agent has
 judged everything before, so a refusal is a defect, but never an outage.
 
 When the feed ends the agent is gone: the worker lets go of its listeners, so that a new agent can have the addresses,
@@ -36,10 +36,11 @@ from mosn_xds.process.wire import FeedWire
 from mosn_xds.spec import feed
 from mosn_xds.spec.feed import HostStat
 
-SLICE_S = 0.002
-"""The longest that the feed holds the reactor up at once."""
+SLICE_S = 0.001
+"""The longest that the feed holds the reactor up at once (one item excepted)."""
+PAUSE_S = 0.004
+"""How long it then keeps away while there is traffic: a process that always computes is late when a request comes."""
 REPORT_INTERVAL_S = 1.0
-PAUSE_S = float(os.environ.get("PAUSE","0.002"))
 ORPHAN_LIMIT_S = 5.0
 """How long streams may go on when the agent is gone."""
 
