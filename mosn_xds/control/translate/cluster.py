@@ -1,7 +1,6 @@
 """Clusters (envoy.config.cluster.v3.Cluster)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from mosn_xds.control.translate.common import (
     read_socket_address,
@@ -9,11 +8,12 @@ from mosn_xds.control.translate.common import (
     take_metadata,
     take_source,
 )
+from mosn_xds.control.translate.configured import is_left_out, is_skipped, take_configured
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.endpoint import string_pairs, take_dns_localities, take_endpoints
 from mosn_xds.control.translate.load_balancing import take_balancing
 from mosn_xds.control.translate.model import DnsDiscovery, DnsFamily, Need
-from mosn_xds.control.translate.registry import HARMLESS, Category
+from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.control.translate.upstream_options import take_upstream_options
@@ -275,15 +275,10 @@ def _take_filters(take: Take, context: Context) -> None:
     """Upstream network filters: those that are known do nothing to what is forwarded, others refuse the cluster."""
     for one in take.children("filters") if take.has("filters") else ():
         name = one.text("name")
-        if name in context.skip_filters:
-            one.left.clear()
-            one.warn("", f"{name} is left out, as the node's metadata asks")
+        if is_skipped(one, context, name):
             continue
-        config: Any = one.message_of("typed_config")
-        if config is None:
-            raise one.error("", f"Didn't find a registered implementation for '{name}' with type URL: ''")
-        found = context.extension_of(one, "typed_config", config, Category.UPSTREAM_FILTER, name)
-        if found.value is None and found.type_name not in HARMLESS:
+        found = take_configured(one, context, Category.UPSTREAM_FILTER, name)
+        if found.value is None and not is_left_out(one, found):
             raise one.error(
                 "typed_config",
                 f"Didn't find a registered implementation for '{name}' with type URL: '{found.type_name}'",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mosn_xds.control.translate.endpoint import EndpointMetadata
 
 PART_MEMORY_BYTES = 32 << 20
+_INHERITED = ("/dev/stdout", "/dev/stderr")
 SKIP_FILTERS_KEY = "MOSN_XDS_SKIP_FILTERS"
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Context:
 
     def check_log_path(self, take: Take, name: str, path: str) -> str:
         """`path` if a log can be appended to there, as Envoy finds out when it loads the configuration."""
-        if path.startswith("/dev/"):
+        if path in _INHERITED:
             return path
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))

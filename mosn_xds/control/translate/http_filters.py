@@ -5,8 +5,9 @@ that say that they are optional, types known to decide nothing, and names that t
 (``MOSN_XDS_SKIP_FILTERS``).
 """
 
+from mosn_xds.control.translate.configured import is_left_out, is_skipped, take_configured
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
+from mosn_xds.control.translate.registry import Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, HttpFilter, RouterFilter, UnknownFilter
 from mosn_xds.xds.messages import config_json
@@ -40,34 +41,17 @@ def _take_filter(take: Take, context: Context) -> HttpFilter | None:
     name = take.text("name")
     optional = take.flag("is_optional")
     disabled = take.flag("disabled")
-    if name in context.skip_filters:
-        take.left.clear()
-        take.warn("", f"{name} is left out, as the node's metadata asks")
+    if is_skipped(take, context, name):
         return None
-    field, holder = "typed_config", take
-    discovery = take.child("config_discovery")
-    if discovery is not None:
-        field, holder = "default_config", discovery
-    config = holder.message_of(field)
-    if config is None:
-        type_name, value = "", None
-    else:
-        found = context.extension_of(holder, field, config, Category.HTTP_FILTER, name)
-        type_name, value = found.type_name, found.value
-    if value is not None:
-        return HttpFilter(name, value, disabled)
-    entry = None if config is None else context.registry.stream_filter(type_name, name)
-    config_text = None if entry is None else config_json(config)
-    if entry is not None and config_text is not None:
-        return HttpFilter(name, ExtensionFilter(entry, config_text), disabled)
-    if type_name:
-        where = f"{name} of type {type_name}"
-    else:
-        where = f"{name} without a configuration" if discovery is None else f"{name} that comes by extension discovery"
-    if optional or type_name in HARMLESS:
-        take.warn("", f"{where} is not known, and left out")
-        take.ignore("", "left out")
+    found = take_configured(take, context, Category.HTTP_FILTER, name)
+    if found.value is not None:
+        return HttpFilter(name, found.value, disabled)
+    entry = context.registry.stream_filter(found.type_name, name)
+    config = None if entry is None or found.any_message is None else config_json(found.any_message)
+    if entry is not None and config is not None:
+        return HttpFilter(name, ExtensionFilter(entry, config), disabled)
+    if is_left_out(take, found, optional=optional):
         return None
-    reason = f"unknown HTTP filter {where}"
+    reason = f"unknown HTTP filter {found.shown}"
     take.warn("", f"{reason}: requests of its chain are answered 503")
-    return HttpFilter(name, UnknownFilter(type_name, reason), disabled)
+    return HttpFilter(name, UnknownFilter(found.type_name, reason), disabled)

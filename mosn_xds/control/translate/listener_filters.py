@@ -1,5 +1,6 @@
 """Listener filters: what looks at a connection before its chain is chosen. An unknown one refuses the listener."""
 
+from mosn_xds.control.translate.configured import is_skipped
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
@@ -11,9 +12,7 @@ def take_listener_filters(parent: Take, context: Context) -> tuple[ListenerFilte
     found = []
     for take in parent.children("listener_filters"):
         name = take.text("name")
-        if name in context.skip_filters:
-            take.left.clear()
-            take.warn("", f"{name} is left out, as the node's metadata asks")
+        if is_skipped(take, context, name):
             continue
         extension = context.extension(take, "typed_config", Category.LISTENER_FILTER, name)
         if extension.value is None:

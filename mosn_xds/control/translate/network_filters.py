@@ -4,8 +4,9 @@ A chain is a part, and its uid is the digest of its bytes: an equal chain keeps 
 """
 
 from mosn_xds.control.translate.chain_match import take_chain_match
+from mosn_xds.control.translate.configured import is_left_out, is_skipped, take_configured
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.registry import HARMLESS, Category, factory_name
+from mosn_xds.control.translate.registry import Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
@@ -45,31 +46,14 @@ def _take_filters(parent: Take, context: Context) -> tuple[NetworkFilter, ...]:
 
 def _take_filter(take: Take, context: Context) -> NetworkFilter | None:
     name = take.text("name")
-    if name in context.skip_filters:
-        take.left.clear()
-        take.warn("", f"{name} is left out, as the node's metadata asks")
+    if is_skipped(take, context, name):
         return None
-    field, holder = "typed_config", take
-    discovery = take.child("config_discovery")
-    if discovery is not None:
-        field, holder = "default_config", discovery
-    config = holder.message_of(field)
-    if config is None:
-        type_name, value = "", None
-    else:
-        found = context.extension_of(holder, field, config, Category.NETWORK_FILTER, name)
-        type_name, value = found.type_name, found.value
-    if value is not None:
-        network_filter: NetworkFilter = value
+    found = take_configured(take, context, Category.NETWORK_FILTER, name)
+    if found.value is not None:
+        network_filter: NetworkFilter = found.value
         return network_filter
-    if type_name:
-        where = f"{name} of type {type_name}"
-    else:
-        where = f"{name} without a configuration" if discovery is None else f"{name} that comes by extension discovery"
-    if type_name in HARMLESS:
-        take.warn("", f"{where} is not known, and left out")
-        take.ignore("", "left out")
+    if is_left_out(take, found):
         return None
-    reason = f"unknown network filter {where}"
+    reason = f"unknown network filter {found.shown}"
     take.warn("", f"{reason}: connections of its chain are closed")
     return CloseConnection(name, reason)
