@@ -1,6 +1,6 @@
 """What the admin API asks of the agent. The agent implements it; tests may, too."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,6 +122,11 @@ class AgentView(Protocol):
 
     @property
     def bootstrap(self) -> Message: ...
+
+    @property
+    def bootstrap_findings(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Fields of the bootstrap without effect and warnings about it, its static resources included, by path."""
+        ...
 
     @property
     def command_line(self) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from mosn_xds.admin.view import AgentView, ResourceView
 def page(agent: AgentView) -> dict[str, Any]:
     """The whole state of configuration as JSON values."""
     resources = [resource(view) for view in agent.resources()]
+    unread, warnings = agent.bootstrap_findings
     return {
         "state": agent.state,
         "streams": [
@@ -19,9 +20,10 @@ def page(agent: AgentView) -> dict[str, Any]:
             {"slot": w.slot, "pid": w.pid, "generation": w.generation, "restarts": w.restarts, "state": w.state}
             for w in agent.workers()
         ],
+        "bootstrap": {"unread": list(unread), "warnings": list(warnings)},
         "resources": resources,
         "refused": sum(1 for entry in resources if entry.get("refusal")),
-        "unread_fields": sum(len(entry.get("unread", ())) for entry in resources),
+        "unread_fields": len(unread) + sum(len(entry.get("unread", ())) for entry in resources),
     }
 
 

@@ -17,10 +17,5 @@ def check_bootstrap(path: Path) -> dict[str, Any]:
         result.update(ok=False, error=str(error))
         return result
     result["warnings"] = list(bootstrap.warnings)
-    unread = list(bootstrap.unread)
-    for resource in (*bootstrap.clusters, *bootstrap.listeners):
-        translated = resource.translated
-        unread += [f"{translated.name}: {field}" for field in translated.unread]
-        result["warnings"] += [f"{translated.name}: {text}" for text in translated.warnings]
-    result["unread"] = unread
+    result["unread"] = list(bootstrap.unread)
     return result

@@ -65,7 +65,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
 @main.command()
 @click.option("--admin", default="http://127.0.0.1:15000", show_default=True, help="The proxy's admin address.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--unread", is_flag=True, help="List the fields that have no effect.")
+@click.option("--unread", is_flag=True, help="List the fields that have no effect, and warnings.")
 def status(admin: str, as_json: bool, unread: bool) -> None:
     """Show what a running proxy has: streams, resources, refusals with their reasons, workers.
 

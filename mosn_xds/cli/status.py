@@ -37,8 +37,13 @@ def show(state: dict[str, Any], *, unread: bool) -> None:
     _print("workers", ["slot", "pid", "state", "generation", "restarts"], workers)
     _print("resources", ["type", "name", "status", "version", "unread", "why"], resources)
     if unread:
-        rows = [(e["type"], e["name"], path) for e in state["resources"] for path in e.get("unread", ())]
-        _print("fields without effect", ["type", "resource", "field"], rows)
+        _print("fields without effect", ["type", "resource", "field"], _findings(state, "unread"))
+        _print("warnings", ["type", "resource", "warning"], _findings(state, "warnings"))
+
+
+def _findings(state: dict[str, Any], key: str) -> list[tuple[str, str, str]]:
+    found = [("Bootstrap", "", text) for text in state["bootstrap"][key]]
+    return found + [(e["type"], e["name"], text) for e in state["resources"] for text in e.get(key, ())]
 
 
 def _reason(entry: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ in a thread sees one moment. Unread fields become gauges here too: ``xds.unread_
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -79,6 +79,10 @@ class RunningAgent:
     @property
     def bootstrap(self) -> Message:
         return self._bootstrap.message
+
+    @property
+    def bootstrap_findings(self) -> tuple[Sequence[str], Sequence[str]]:
+        return self._bootstrap.unread, self._bootstrap.warnings
 
     @property
     def command_line(self) -> Mapping[str, Any]:
@@ -221,10 +225,9 @@ class RunningAgent:
             refused += record.refusal is not None
             requested += record.good is None and record.refusal is None
             unread += len(record.good.product.unread) if record.good is not None else 0
-        unread += sum(len(one.translated.unread) for one in (*self._bootstrap.clusters, *self._bootstrap.listeners))
         stats.refused_resources = refused
         stats.requested_resources = requested
-        stats.unread_fields = unread + len(self._bootstrap.unread)
+        stats.unread_fields = unread + len(self._bootstrap.unread)  # its static resources included
         stats.warming_resources = len(self._warming())
 
 
