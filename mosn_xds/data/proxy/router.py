@@ -455,7 +455,7 @@ class Router:
 
     def on_informational(self, head: ResponseHead) -> None:
         stream = self._stream
-        if stream is not None and (head.status != 100 or stream.hcm.proxy_100_continue):
+        if stream is not None and stream.hcm.proxy_100_continue:
             stream.send_informational(head)
 
     def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
