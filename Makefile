@@ -17,8 +17,9 @@ $(STAMP): setup.cfg pyproject.toml
 demo: setup
 	$(BIN)/mosn-xds demo
 
+# Real processes on a shared machine: what fails is tried again, and named in the summary all the same.
 test: setup
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest -m 'not soak' --reruns 2
 
 lint: setup
 	$(BIN)/ruff check .
