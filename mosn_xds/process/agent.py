@@ -94,6 +94,7 @@ class AgentProcess:
         self._server_stats.concurrency = len(supervisor.slots)
         self._server_stats.measure = self._measure
         self._control: ControlHalf | None = None
+        self._nursery: trio.Nursery | None = None
         self._health_failed = False
         self._draining = False
         self.live = trio.Event()
@@ -122,10 +123,19 @@ class AgentProcess:
 
     # --- what the admin API does ------------------------------------------------------------------------------------
 
-    def drain_listeners(self, *, inbound_only: bool = False, graceful: bool = False) -> None:
-        """`/drain_listeners`."""
-        message = feed.DrainListeners(inbound_only, graceful)
-        self.supervisor.tell_all(message, remember_as=f"drain {inbound_only}")
+    def drain_listeners(self, *, inbound_only: bool = False, graceful: bool = False, skip_exit: bool = False) -> None:
+        """`/drain_listeners`: stop accepting and drain. `graceful`: drain first, and stop accepting when the drain time is
+        over; not even then with `skip_exit`."""
+        if not graceful:
+            self.supervisor.stop_listeners(inbound_only=inbound_only)
+            return
+        self.supervisor.tell_all(feed.DrainListeners(inbound_only, graceful), remember_as=f"drain {inbound_only}")
+        if not skip_exit and self._nursery is not None:
+            self._nursery.start_soon(self._stop_after_drain, inbound_only)
+
+    async def _stop_after_drain(self, inbound_only: bool) -> None:
+        await trio.sleep(self.options.drain_time_s)
+        self.supervisor.stop_listeners(inbound_only=inbound_only)
 
     def set_health_failed(self, failed: bool) -> None:
         """`/healthcheck/fail` and `/healthcheck/ok`."""
@@ -154,6 +164,7 @@ class AgentProcess:
         """SIGTERM, `/quitquitquit`: drain and exit 0. Again: exit at once."""
         if self._draining:
             _log.warning("shutting down at once")
+            self.supervisor.kill()
             self._end(1)
             return
         self._draining = True
@@ -169,6 +180,7 @@ class AgentProcess:
             signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGCHLD
         ) as signals:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._keep_spawner)
                 nursery.start_soon(self._supervise)
@@ -227,7 +239,9 @@ class AgentProcess:
         if not self.supervisor.published.generation:
             self.supervisor.publish(EMPTY)  # nothing is configured, and that is served
         supervisor = self.supervisor
-        while not supervisor.is_settled() or any(name in supervisor.unbound for name in control.required_listeners):
+        while not supervisor.is_settled() or any(
+            name in supervisor.attainable.unbound for name in control.required_listeners
+        ):
             await self.supervisor.wait_for_change()
         self.live.set()
         self._server_stats.initialization_time_ms.record(self.uptime_s * 1000)

@@ -87,7 +87,7 @@ class Configuration:
     def _admit(self, key: ResourceKey, product: Translated) -> None:
         """See `intake.Admit`."""
         if isinstance(product.spec, Listener):
-            self._supervisor.reserve(product.spec)
+            self._supervisor.attainable.reserve(product.spec)
 
     def _note_listeners(self, keys: Collection[ResourceKey]) -> None:
         """A listener that is gone needs no reservation, and is shown as long as it drains."""
@@ -96,7 +96,7 @@ class Configuration:
                 continue
             record = self.discovery.store.get(key)
             if record is None:
-                self._supervisor.release(key.name)
+                self._supervisor.attainable.release(key.name)
                 raw = self._known_listeners.pop(key.name, None)
                 if raw is not None:
                     self.removed_listeners[key.name] = (raw, self._clock.wall())

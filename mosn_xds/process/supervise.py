@@ -5,9 +5,8 @@ crash loop: the wait before its next start doubles up to 30 s, and the slot show
 served is missing, a sibling accepts from its sockets too (see `mosn_xds.process.sockets`), from the moment that its feed
 ends until its successor serves.
 
-An Item that a worker refused (a defect of ours) is not offered again to anybody: from the next generation on everybody
-holds what was last good in its place. A listener whose address cannot be bound is left out, its predecessor serving on,
-and is tried again twice a second.
+What the workers are to hold is worked out by `mosn_xds.process.attainable`: refused Items replaced by good ones, listeners
+left out whose address cannot be bound, which is tried again twice a second.
 """
 
 import logging
@@ -20,18 +19,17 @@ from enum import Enum
 import msgspec
 import trio
 
-from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.limits import LimitTable
+from mosn_xds.process.attainable import Attainable, Stopped
 from mosn_xds.process.feed import WorkerFeed
 from mosn_xds.process.hosts import HostTotals
 from mosn_xds.process.limit_rows import TABLE_ROWS, LimitRows
-from mosn_xds.process.sockets import ListenerSockets, SocketKey, socket_key
+from mosn_xds.process.sockets import ListenerSockets, SocketKey
 from mosn_xds.process.spawner_link import SpawnerLink
 from mosn_xds.process.totals import StatTotals
 from mosn_xds.process.wire import FeedWire
 from mosn_xds.spec import feed
-from mosn_xds.spec.listener import Listener
-from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot
+from mosn_xds.spec.snapshot import EMPTY, Item, Snapshot
 
 STABLE_S = 10.0
 """Who lived this long did not die of its start."""
@@ -88,16 +86,6 @@ def restart_delay_s(quick_deaths: int) -> float:
     return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(quick_deaths - 2, 20))
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """An Item that a worker could not build."""
-
-    kind: Kind
-    name: str
-    uid: bytes
-    reason: str
-
-
 class Supervisor:
     """See the module. `publish` may be called before `run`."""
 
@@ -117,19 +105,11 @@ class Supervisor:
         self.sockets = ListenerSockets(configure.concurrency)
         self.slots = [WorkerSlot(number) for number in range(configure.concurrency)]
         self._limits = LimitRows(LimitTable.create(TABLE_ROWS, configure.concurrency))
-        self._wanted = EMPTY
+        self.attainable = Attainable(self.sockets)
         self.published = EMPTY
         """What the workers are to hold: what was wanted, as far as it can be had."""
-        self._good = EMPTY
-        """What some worker has applied without refusing."""
-        self.refusals: dict[ItemKey, Refusal] = {}
         self.refusals_total = 0
         self._refused_since = False
-        self.unbound: dict[str, ConfigError] = {}
-        """Listeners whose address cannot be bound, by name."""
-        self._socket_keys: dict[bytes, SocketKey | None] = {}
-        self._reserved: dict[str, SocketKey] = {}
-        self._listener_decoder = msgspec.msgpack.Decoder(Listener)
         self._stopping = False
         self._shutdown: feed.Shutdown | None = None
         self._remembered: dict[str, feed.ToWorker] = {}
@@ -146,7 +126,7 @@ class Supervisor:
 
         Generations are counted here: what the workers are to hold changes for other reasons, too.
         """
-        self._wanted = snapshot
+        self.attainable.wanted = snapshot
         self._republish()
         return self.published.generation
 
@@ -167,84 +147,32 @@ class Supervisor:
         self._changes = trio.Event()
 
     def _republish(self) -> None:
-        self.published = Snapshot(self.published.generation + 1, self._attainable())
+        self.published = Snapshot(self.published.generation + 1, self.attainable.items())
         for slot in self.slots:
             if slot.feed is not None:
                 slot.feed.offer(self.published)
         self._note_change()
 
-    def _attainable(self) -> Mapping[ItemKey, Item]:
-        """What is wanted, with what is known to be refused replaced by what was good, and bound as far as possible."""
-        items = dict(self._wanted.items)
-        for key, refusal in list(self.refusals.items()):
-            item = items.get(key)
-            good = self._good.items.get(key)
-            if item is None or item.uid != refusal.uid:
-                del self.refusals[key]
-            elif good is None:
-                del items[key]
-            elif good.uid != refusal.uid:
-                items[key] = good
-        unbound: dict[str, ConfigError] = {}
-        for key in [key for key in items if key[0] is Kind.LISTENER]:
-            try:
-                self._bind(items[key])
-            except ConfigError as error:
-                unbound[key[1]] = error
-                if key[1] not in self.unbound:
-                    _log.warning("listener %s: %s; tried again every %g s", key[1], error.reason, BIND_RETRY_S)
-                before = self.published.items.get(key)
-                if before is None:
-                    del items[key]
-                else:
-                    items[key] = before
-        self.unbound = unbound
-        return items
-
-    def reserve(self, listener: Listener) -> None:
-        """Hold the sockets of a listener that is to be published later. Raises ConfigError if they cannot be had."""
-        self.sockets.bind(listener)
-        key = socket_key(listener)
-        if key is None:
-            self._reserved.pop(listener.name, None)
-        else:
-            self._reserved[listener.name] = key
-
-    def release(self, name: str) -> None:
-        """The listener will not be published after all, or no longer."""
-        self._reserved.pop(name, None)
-
-    def _bind(self, item: Item) -> None:
-        if item.uid not in self._socket_keys:
-            listener = self._listener_decoder.decode(item.raw)
-            self.sockets.bind(listener)
-            self._socket_keys[item.uid] = socket_key(listener)
+    def stop_listeners(self, *, inbound_only: bool) -> None:
+        """Stop accepting for good, on inbound listeners or on all; connections drain."""
+        if self.attainable.stopped is not Stopped.ALL:
+            self.attainable.stopped = Stopped.INBOUND if inbound_only else Stopped.ALL
+            self._republish()
 
     def socket_key(self, item: Item) -> SocketKey | None:
-        """Which sockets a published listener needs."""
-        return self._socket_keys[item.uid]
+        """See `FeedContext`."""
+        return self.attainable.socket_key(item)
 
     def limit_rows(self, item: Item) -> Mapping[str, int]:
+        """See `FeedContext`."""
         return self._limits.rows(item)
 
     def _forget_unused(self) -> None:
-        """Let go of what no worker uses nor is to use. Looking costs 10 ms for 10,000 clusters: not without need."""
-        listeners = sum(key[0] is Kind.LISTENER for key in self.published.items)
-        nothing_to_find = len(self._socket_keys) == listeners and len(self.sockets.bound()) <= listeners
-        if nothing_to_find and self._limits.cached < 2 * len(self.published.items) + 100:
-            return
-        uids = {item.uid for item in self.published.items.values()}
-        for slot in self.slots:
-            if slot.feed is not None and slot.feed.in_flight is not None:
-                uids.update(item.uid for item in slot.feed.in_flight.items.values())
-        self._socket_keys = {uid: key for uid, key in self._socket_keys.items() if uid in uids}
-        self._limits.keep_only(uids)
-        in_use = {key for key in self._socket_keys.values() if key is not None}
-        in_use.update(self._reserved.values())
-        for slot in self.slots:
-            if slot.feed is not None:
-                in_use.update(slot.feed.sockets_in_use())
-        self.sockets.keep_only(in_use)
+        feeds = [slot.feed for slot in self.slots if slot.feed is not None]
+        in_flight = [one.in_flight for one in feeds if one.in_flight is not None]
+        self.attainable.forget_unused(in_flight, [key for one in feeds for key in one.sockets_in_use()])
+        if self._limits.cached > 2 * len(self.published.items) + 100:
+            self._limits.keep_only({item.uid for held in (self.published, *in_flight) for item in held.items.values()})
 
     # --- what all workers are told ----------------------------------------------------------------------------------
 
@@ -264,10 +192,16 @@ class Supervisor:
         self.tell_all(self._shutdown)
         self._stop_waiting()
 
+    def kill(self) -> None:
+        """End all workers at once."""
+        for slot in self.slots:
+            if slot.feed is not None:
+                slot.feed.kill(signal.SIGKILL)
+
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep the workers alive until `begin_shutdown` has done its work. Cancelled, it ends them at once."""
+        """Keep the workers alive until `begin_shutdown` has done its work. Cancelled, it leaves them to end by themselves."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._retry_binding)
@@ -277,9 +211,6 @@ class Supervisor:
                     nursery.start_soon(self._enforce_shutdown, workers.cancel_scope)
                 nursery.cancel_scope.cancel()
         finally:
-            for slot in self.slots:
-                if slot.feed is not None:
-                    slot.feed.kill(signal.SIGKILL)
             self.sockets.close()
 
     async def _enforce_shutdown(self, workers: trio.CancelScope) -> None:
@@ -389,20 +320,13 @@ class Supervisor:
 
     async def _retry_binding(self) -> None:
         while True:
-            while not self.unbound:
+            while not self.attainable.unbound:
                 await self.wait_for_change()
             await trio.sleep(BIND_RETRY_S)
-            bound = [name for name in self.unbound if self._can_bind(self._wanted.items[Kind.LISTENER, name])]
+            bound = self.attainable.can_bind_more()
             if bound:
                 _log.info("addresses are bound now: %s", ", ".join(bound))
                 self._republish()
-
-    def _can_bind(self, item: Item) -> bool:
-        try:
-            self._bind(item)
-        except ConfigError:
-            return False
-        return True
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
@@ -425,24 +349,17 @@ class Supervisor:
     def _note_refusal(self, message: feed.Refused) -> None:
         _log.error("%s %s cannot be built by a worker: %s", message.kind.name.lower(), message.name, message.reason)
         self.refusals_total += 1
-        key = (message.kind, message.name)
-        wanted = self._wanted.items.get(key)
-        known = self.refusals.get(key)
-        if wanted is not None and wanted.uid == message.uid and (known is None or known.uid != message.uid):
-            self._refused_since = True
-            self.refusals[key] = Refusal(message.kind, message.name, message.uid, message.reason)
+        self._refused_since |= self.attainable.refuse(message)
 
     def _note_applied(self, slot: WorkerSlot) -> None:
         if slot.feed is None:
             return
-        held = slot.feed.held
-        if self.refusals:  # a sibling may have built what this worker could not
-            kept = {key: good for key in self.refusals if (good := self._good.items.get(key)) is not None}
-            held = Snapshot(held.generation, {**held.items, **kept})
-        self._good = held
+        self.attainable.note_good(slot.feed.held)
         if slot.state is WorkerState.STARTING:
             slot.state = WorkerState.SERVING
             slot.has_served = True
+            for message in self._remembered.values():  # again: some speak of what only exists now
+                slot.feed.send(message)
             self._changed()
         if self._refused_since:
             self._refused_since = False

@@ -2,8 +2,8 @@
 
 The feed is ordinary trio beside the reactor's task. What the agent sends is obeyed in order; building a generation is cut
 into slices of a millisecond, between which the reactor serves traffic, and pauses while there is any: a push of any size
-delays a request by little more than a slice. What cannot be built is answered `Refused` and what was there goes on serving: the agent has
-judged everything before, so a refusal is a defect, but never an outage.
+delays a request by little more than a slice. What cannot be built is answered `Refused` and what was there goes on
+serving: the agent has judged everything before, so a refusal is a defect, but never an outage.
 
 When the feed ends the agent is gone: the worker lets go of its listeners, so that a new agent can have the addresses,
 gives its streams a few seconds, and exits. Signals are the agent's business; a worker ignores them.

@@ -115,6 +115,50 @@ def test_wrong_command_line_is_one_line_and_exit_code_1() -> None:
     assert found.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("path", sorted(BOOTSTRAPS.glob("*.json")), ids=lambda path: path.name)
+def test_bootstraps_of_istio_validate(path: Path) -> None:
+    found = run("-c", str(path), "--mode", "validate", "--allow-unknown-static-fields", "-l", "error")
+    assert (found.returncode, found.stdout, found.stderr) == (0, f"configuration '{path}' OK\n", "")
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (None, "No such file"),
+        ("foo: [", "not YAML"),
+        ("foo: 1", "no such field: foo"),
+        ("static_resources: {clusters: [{name: a, type: STATIC, connect_timeout: -1s}]}", "connect_timeout"),
+    ],
+)
+def test_unusable_file_is_one_line_with_the_reason(tmp_path: Path, config: str | None, reason: str) -> None:
+    path = tmp_path / "config.yaml"
+    if config is not None:
+        path.write_text(config)
+    for mode in ("serve", "validate"):
+        found = run("-c", str(path), "--mode", mode)
+        assert found.returncode == 1
+        assert found.stdout == ""
+        assert reason.lower() in found.stderr.lower()
+        assert str(path) in found.stderr
+        assert found.stderr.count("\n") == 1
+
+
+def test_yaml_on_the_command_line_is_merged_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("node: {id: from-the-file}")
+    found = run("-c", str(path), "--config-yaml", "static_resources: {clusters: [{name: ''}]}", "--mode", "validate")
+    assert found.returncode == 1
+    assert "clusters[0].name" in found.stderr
+
+
+def test_ignored_flags_are_one_log_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("{}")
+    found = run("-c", str(path), "--mode", "validate", "--base-id", "3", "--enable-core-dump")
+    (line,) = [line for line in found.stderr.splitlines() if "without effect" in line]
+    assert line.endswith("accepted without effect: --enable-core-dump --base-id")
+
+
 def test_version() -> None:
     found = run("--version")
     assert found.returncode == 0

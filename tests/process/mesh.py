@@ -56,6 +56,7 @@ async def supervisor(concurrency: int = 2, *, level: Level = Level.OFF) -> Async
         try:
             yield found
         finally:
+            found.kill()
             nursery.cancel_scope.cancel()
 
 

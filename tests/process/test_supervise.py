@@ -4,10 +4,13 @@ import os
 import signal
 import socket
 
+import msgspec
+import pytest
 import trio
 
 from mosn_xds.process.supervise import WorkerState, restart_delay_s
 from mosn_xds.spec import feed
+from mosn_xds.spec.listener import TrafficDirection
 from mosn_xds.spec.snapshot import Kind
 from tests.process.mesh import (
     ask,
@@ -151,16 +154,16 @@ def test_what_a_worker_refuses_is_replaced_by_the_last_good_for_all() -> None:
         async with supervisor(2) as found:
             await serving(found, snapshot(listener(port), cluster("c")))
             await serving(found, snapshot(listener(port), cluster("c"), endpoints("bad"), endpoints("e")))
-            await until(lambda: (Kind.ENDPOINTS, "bad") in found.refusals)
+            await until(lambda: (Kind.ENDPOINTS, "bad") in found.attainable.refusals)
             number = found.published.generation
             await until(lambda: found.applied(number))
-            assert "this cannot be built" in found.refusals[Kind.ENDPOINTS, "bad"].reason
+            assert "this cannot be built" in found.attainable.refusals[Kind.ENDPOINTS, "bad"].reason
             assert (Kind.ENDPOINTS, "bad") not in found.published.items
             assert (Kind.ENDPOINTS, "e") in found.published.items
             assert len(await pids_that_answer(port)) == 2
             # Once it is gone from the configuration there is nothing to show any more.
             await serving(found, snapshot(listener(port), cluster("c")))
-            assert not found.refusals
+            assert not found.attainable.refusals
 
     trio.run(main)
 
@@ -171,13 +174,56 @@ def test_listener_on_a_strangers_port_is_left_out_with_the_reason_and_served_onc
         stranger = socket.create_server(("127.0.0.1", taken))
         async with supervisor(2) as found:
             await serving(found, snapshot(listener(port), listener(taken, name="late")))
-            assert str(found.unbound["late"]) == f"address: cannot bind '127.0.0.1:{taken}': Address already in use"
+            assert (
+                str(found.attainable.unbound["late"])
+                == f"address: cannot bind '127.0.0.1:{taken}': Address already in use"
+            )
             assert len(await pids_that_answer(port)) == 2
             stranger.close()
-            await until(lambda: not found.unbound)
+            await until(lambda: not found.attainable.unbound)
             number = found.published.generation
             await until(lambda: found.applied(number))
             assert len(await pids_that_answer(taken)) == 2
+
+    trio.run(main)
+
+
+def test_stopped_listeners_refuse_connections_and_stay_stopped() -> None:
+    async def main() -> None:
+        outbound, inbound = PORTS.take(), PORTS.take()
+        incoming = msgspec.structs.replace(listener(inbound, name="in"), direction=TrafficDirection.INBOUND)
+        async with supervisor(2) as found:
+            await serving(found, snapshot(listener(outbound), incoming))
+            found.stop_listeners(inbound_only=True)
+            await until(lambda: found.is_settled() and len(found.sockets.bound()) == 1)
+            with pytest.raises(OSError):
+                await ask(inbound)
+            assert len(await pids_that_answer(outbound)) == 2
+            # Neither an update nor a new worker brings it back.
+            victim = found.slots[0]
+            dead = victim.pid
+            os.kill(dead, signal.SIGKILL)
+            await until(lambda: victim.pid not in (0, dead) and victim.state is WorkerState.SERVING)
+            await serving(found, snapshot(listener(outbound), incoming, cluster("c")))
+            with pytest.raises(OSError):
+                await ask(inbound)
+
+    trio.run(main)
+
+
+def test_workers_that_share_one_socket_both_accept_from_it() -> None:
+    async def main() -> None:
+        port = PORTS.take()
+        async with supervisor(2) as found:
+            await serving(found, snapshot(listener(port, reuse_port=False)))
+            victim = found.slots[0]
+            dead = victim.pid
+            os.kill(dead, signal.SIGKILL)
+            for _ in range(20):
+                assert await ask(port)
+            await until(lambda: victim.pid not in (0, dead) and victim.state is WorkerState.SERVING)
+            for _ in range(20):
+                assert await ask(port)
 
     trio.run(main)
 
