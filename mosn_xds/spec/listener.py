@@ -194,6 +194,8 @@ class HttpConnectionManager(Spec, frozen=True, tag="hcm"):
     scheme_to_overwrite: str = ""
     local_reply_mappers: tuple[LocalReplyMapper, ...] = ()
     local_reply_format: ReplyFormat | None = None
+    traced: bool = False
+    """`tracing` is there: the decorators of routes go with the streams."""
 
 
 class TcpCluster(Spec, frozen=True):

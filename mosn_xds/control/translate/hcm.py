@@ -118,6 +118,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         scheme_to_overwrite="" if scheme is None else scheme.text("scheme_to_overwrite"),
         local_reply_mappers=mappers,
         local_reply_format=body_format,
+        traced=_take_tracing(take),
     )
 
 
@@ -141,6 +142,13 @@ def _take_internal(take: Take) -> tuple[tuple[CidrRange, ...], bool]:
     if internal is None:
         return (), False
     return tuple([take_cidr(one) for one in internal.children("cidr_ranges")]), internal.flag("unix_sockets")
+
+
+def _take_tracing(take: Take) -> bool:
+    given = take.has("tracing")
+    if given:
+        take.ignore("tracing", "there are no spans yet, decorators apart")
+    return given
 
 
 def _take_pack_trace_reason(take: Take, context: Context) -> bool:

@@ -38,11 +38,16 @@ class Chain:
     )
 
     def __init__(
-        self, chain: spec.FilterChain, context: WorkerContext, listener_prefix: str, owner: ChainOwner
+        self,
+        chain: spec.FilterChain,
+        context: WorkerContext,
+        listener_prefix: str,
+        direction: spec.TrafficDirection,
+        owner: ChainOwner,
     ) -> None:
         self.uid = chain.uid
         self.spec = chain
-        self._owner = owner
+        self._owner: ChainOwner | None = owner
         self._replaced = False
         self.drain = DrainState(context.drain)
         self.connections: set[Served] = set()
@@ -54,15 +59,21 @@ class Chain:
             self.close_reason = "TLS is not served by this version"
         for position, network_filter in enumerate(chain.filters):
             try:
-                self._add(network_filter, context, listener_prefix)
+                self._add(network_filter, context, listener_prefix, direction)
             except ConfigError as error:
                 raise error.under(f"filters[{position}]") from None
         if self.terminal is None and self.close_reason is None:
             self.close_reason = "no terminal network filter"
 
-    def _add(self, network_filter: spec.NetworkFilter, context: WorkerContext, listener_prefix: str) -> None:
+    def _add(
+        self,
+        network_filter: spec.NetworkFilter,
+        context: WorkerContext,
+        listener_prefix: str,
+        direction: spec.TrafficDirection,
+    ) -> None:
         if isinstance(network_filter, spec.HttpConnectionManager):
-            self.terminal = HttpConnectionManager(network_filter, context, listener_prefix)
+            self.terminal = HttpConnectionManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, spec.TcpProxy):
             self.terminal = TcpProxy(network_filter, context)
         elif isinstance(network_filter, spec.NetworkRbac):
@@ -77,7 +88,8 @@ class Chain:
     def connection_done(self, connection: Served) -> None:
         """A connection of this chain is gone."""
         self.connections.discard(connection)
-        self._owner.connection_done(connection)
+        if self._owner is not None:
+            self._owner.connection_done(connection)
         if self._replaced and not self.connections:
             self._retire()
 
@@ -97,7 +109,10 @@ class Chain:
         terminal, self.terminal = self.terminal, None
         if terminal is not None:
             terminal.close()
-        self._owner.chain_retired()
+        # The listener that built this chain has it in its hands: without the link neither is in a cycle.
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.chain_retired()
 
     @property
     def active(self) -> int:

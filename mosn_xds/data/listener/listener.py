@@ -71,7 +71,7 @@ class Listener:
     def _chain(self, chain: spec.FilterChain, kept: dict[bytes, Chain]) -> Chain:
         built = kept.get(chain.uid) or self.chains.get(chain.uid)
         if built is None:
-            built = Chain(chain, self._context, self._prefix, self)
+            built = Chain(chain, self._context, self._prefix, self.spec.direction, self)
             self._own_chains += 1
         self.chains[chain.uid] = built
         return built

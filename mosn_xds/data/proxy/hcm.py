@@ -14,6 +14,7 @@ from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
+from mosn_xds.data.proxy.decorator import Decorator
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.local_reply import LocalReplies
 from mosn_xds.data.proxy.request_headers import RequestHeaders
@@ -21,7 +22,7 @@ from mosn_xds.data.proxy.response_headers import ResponseHeaders
 from mosn_xds.data.proxy.route_plan import RoutePlan, planner
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
 from mosn_xds.spec.filters import RouterFilter
-from mosn_xds.spec.listener import HeaderCase, UnderscoresAction
+from mosn_xds.spec.listener import HeaderCase, TrafficDirection, UnderscoresAction
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class FilterStats:
 class HttpConnectionManager:
     """envoy.filters.network.http_connection_manager at work; a `Terminal`."""
 
-    def __init__(self, spec: HcmSpec, context: WorkerContext, listener_stat_prefix: str) -> None:
+    def __init__(
+        self, spec: HcmSpec, context: WorkerContext, listener_stat_prefix: str, direction: TrafficDirection
+    ) -> None:
         self.spec = spec
         self.clusters = context.clusters
         self.random = context.random
@@ -87,6 +90,7 @@ class HttpConnectionManager:
         self.max_stream_duration_s = spec.max_stream_duration_s
         self.delayed_close_timeout_s = spec.delayed_close_timeout_s
         self.proxy_100_continue = spec.proxy_100_continue
+        self.decorator = Decorator(direction is TrafficDirection.OUTBOUND) if spec.traced else None
         self.accepts_expect = True
         self.knows_internal = bool(spec.internal_cidrs or spec.internal_unix_sockets)
         if spec.routes is not None:

@@ -94,6 +94,7 @@ class RoutePlan:
         "include_attempt_count",
         "include_attempt_count_in_response",
         "mirrors",
+        "operation",
         "previous_hosts",
         "redirect",
         "retry",
@@ -128,6 +129,8 @@ class RoutePlan:
         forward = action if isinstance(action, spec.RouteAction) else spec.RouteAction()
         if isinstance(action, spec.RouteAction):
             self._targets = self._make_targets(action, route.match, operations)
+        decorates = bool(route.decorator) and route.decorator_propagate
+        self.operation = route.decorator.encode() if decorates else None
         self.has_target_filters = any(target.per_filter for target in self._targets)
         policy = forward.retry or host.retry
         self.retry = RetryRules(policy) if policy is not None else None

@@ -61,6 +61,8 @@ class Stream(StreamInfo):
     response_complete = False
     ended = False
     upgraded = False
+    operation: bytes | None = None
+    """What the response says of the route's decorator."""
     idle_timeout_s: float = NEVER
     idle_since = 0.0
     request_deadline = NEVER
@@ -118,6 +120,8 @@ class Stream(StreamInfo):
             self.hcm.stats.downstream_rq_ws_on_non_ws_route += 1
             self.reply(_UPGRADE_REFUSED)
             return
+        if hcm.decorator is not None:
+            hcm.decorator.decorate_request(self)
         if hcm.chain.on_request:
             self._run_request(0)
         else:
@@ -457,6 +461,8 @@ class Stream(StreamInfo):
         owner = self.owner
         self.response_code = status = head.status
         hcm.response_headers.finalize(self, head)
+        if hcm.decorator is not None:
+            hcm.decorator.decorate_response(self, head)
         if status == 101 and self.upgraded:
             owner.begin_upgrade(self)
         end = self.response_complete
