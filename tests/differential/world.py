@@ -96,7 +96,7 @@ class Link:
     def __init__(self, world: "World", listener: str, source: str | None = None) -> None:
         self._world = world
         self._listener = listener
-        self.raw = Connection(world.listener_port(listener), source=source)
+        self.raw = Connection(world.listener_port(listener), host=world.listener_host(listener), source=source)
 
     def __enter__(self) -> "Link":
         return self
@@ -198,6 +198,10 @@ class World:
     def listener_port(self, name: str) -> int:
         """The port of the listener."""
         return self.port(listener_port(name))
+
+    def listener_host(self, name: str) -> str:  # noqa: ARG002 - a world of other addresses tells them apart
+        """The address of the listener."""
+        return "127.0.0.1"
 
     def upstream(self, name: str) -> Upstream:
         """The HTTP upstream of that name."""

@@ -69,6 +69,7 @@ class Server:
         self._open: set[socket.socket] = set()
         self._stopping = threading.Event()
         self.accepted = 0
+        self.most_open = 0
         self._listener = socket.create_server((host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"upstream-{name}", daemon=True).start()
@@ -125,6 +126,7 @@ class Server:
                 number = self.accepted
                 self.accepted += 1
                 self._open.add(sock)
+                self.most_open = max(self.most_open, len(self._open))
                 self.changed.notify_all()
             threading.Thread(target=self._run, args=(sock, number), daemon=True).start()
 
