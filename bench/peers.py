@@ -1,0 +1,131 @@
+"""The peers of a bench, each pinned to the load's core: nginx for HTTP, a small Python server for TCP, wrk or our own load.
+
+Everything runs on loopback and ends with the bench: peers are started in sessions of their own and killed by id.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_NGINX = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 100000000;
+  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder};
+  server {{ listen 127.0.0.1:{port} reuseport; location / {{ default_type text/plain; return 200 "{body}"; }} }}
+}}
+"""
+
+_REPORT = """
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format('\\n{"requests": %d, "seconds": %.6f, "p50_ms": %.4f, "p99_ms": %.4f, "errors": %d}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of load did. `units` are requests, exchanges or bytes; latencies are None for bulk."""
+
+    units: int
+    seconds: float
+    p50_ms: float | None
+    p99_ms: float | None
+    errors: int
+
+
+def pinned(core: int | None) -> list[str]:
+    """The words in front of a command that keep it on one core."""
+    return [] if core is None else ["taskset", "-c", str(core)]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int) -> Iterator[None]:
+    """A server process, from when its port answers to the end of the block."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RuntimeError(f"{command[0]} does not answer on port {port}") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, port: int, core: int | None) -> Iterator[None]:
+    """nginx with one worker that answers every request with a body of 1 KiB. Raises RuntimeError when it is missing."""
+    if shutil.which("nginx") is None:
+        raise RuntimeError("nginx is not installed (Debian: apt-get install nginx-light)")
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, port=port, body="x" * 1024))
+    command = [*pinned(core), "nginx", "-c", str(config), "-p", str(folder), "-e", str(folder / "start.log")]
+    with running(command, port):
+        yield
+
+
+@contextlib.contextmanager
+def tcp_server(mode: str, port: int, core: int | None) -> Iterator[None]:
+    """A TCP server: `echo`, `source` (sends without end) or `sink` (reads without end)."""
+    with running([*pinned(core), sys.executable, "-m", "bench.tcp_server", mode, str(port)], port):
+        yield
+
+
+def http_load(
+    folder: Path, port: int, host: str, path: str, connections: int, seconds: float, core: int | None
+) -> Load:
+    """Keep-alive GETs as fast as they go, by wrk, or by our own generator where wrk is missing."""
+    if shutil.which("wrk") is None:
+        options = ["http", str(port), str(connections), str(seconds), "--host", host, "--path", path]
+        return _generator(options, core)
+    script = folder / "report.lua"
+    script.write_text(_REPORT)
+    command = [
+        *pinned(core),
+        *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"),
+        *("-s", str(script), "-H", f"Host: {host}", f"http://127.0.0.1:{port}{path}"),
+    ]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
+    found = json.loads(output.splitlines()[-1])
+    return Load(found["requests"], found["seconds"], found["p50_ms"], found["p99_ms"], found["errors"])
+
+
+def tcp_load(mode: str, port: int, connections: int, seconds: float, core: int | None) -> Load:
+    """`pingpong`, `download` or `upload` over TCP by our own generator."""
+    return _generator([mode, str(port), str(connections), str(seconds)], core)
+
+
+def _generator(options: list[str], core: int | None) -> Load:
+    command = [*pinned(core), sys.executable, "-m", "bench.generator", *options]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return Load(**json.loads(output.splitlines()[-1]))
