@@ -48,8 +48,9 @@ class _Door:
         self._family = self._sock.family
         self._address = address_of(self._sock.getsockname())
         self._any = self._address.host in ("0.0.0.0", "::")
-        self._acceptor = Acceptor(reactor, self._sock, self._on_accept, max_per_event=listener.max_accepts_per_event)
-        self._acceptor.start()
+        acceptor = Acceptor(reactor, self._sock, self._on_accept, max_per_event=listener.max_accepts_per_event)
+        self._acceptor: Acceptor | None = acceptor
+        acceptor.start()
 
     def _on_accept(self, fd: int, peer: Any) -> None:
         sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
@@ -64,7 +65,9 @@ class _Door:
 
     def close(self) -> None:
         """Accept no more here; who else holds the socket goes on."""
-        self._acceptor.stop()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.stop()
         self._sock.close()
 
     def shut(self) -> None:
@@ -74,7 +77,8 @@ class _Door:
         What arrives between the last accept and the shutdown, some microseconds, is reset (but where the kernel's
         `tcp_migrate_req` hands it to a sibling).
         """
-        self._acceptor.empty()
+        if self._acceptor is not None:
+            self._acceptor.empty()
         with contextlib.suppress(OSError):  # it never listened, or another worker was faster
             self._sock.shutdown(socket.SHUT_RDWR)
         self.close()

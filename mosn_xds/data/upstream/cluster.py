@@ -38,6 +38,7 @@ from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamPro
 T = TypeVar("T", bound=Hashable)
 
 _RAW = "raw_buffer"
+_MAX_SHARED_OPTIONS = 200
 NO_TLS = "TLS upstreams are not supported yet"
 NO_HTTP2 = "HTTP/2 upstreams are not supported yet"
 
@@ -58,6 +59,8 @@ class UpstreamParts:
 
     def same(self, options: T) -> T:
         """The one object that stands for all equal ones: the clusters of a mesh have few kinds of options."""
+        if len(self._options) >= _MAX_SHARED_OPTIONS:
+            self._options.clear()  # what is in use stays with its users; what no cluster has any more goes
         return cast(T, self._options.setdefault(options, options))
 
 
