@@ -284,10 +284,9 @@ def test_times(proxy: World) -> None:
 @case("Access log filters: status, flags, header, and, or")
 def test_log_filters(proxy: World) -> None:
     proxy.upstream("a").script(hang())
-    proxy.get("/short", listener="filtered", logged=False)
-    proxy.get("/teapot", {"x-log": "1"}, listener="filtered", logged=False)
-    proxy.get("/plain", {"x-log": "1"}, listener="filtered", logged=False)
-    proxy.get("/plain2", listener="filtered", logged=False)
+    with proxy.connect("filtered") as link:
+        for path, headers in (("/short", {}), ("/teapot", {"x-log": "1"}), ("/plain", {"x-log": "1"}), ("/plain2", {})):
+            link.request(path=path, headers=headers, logged=False)
     assert lines_of(proxy, "all", 4) == ["/short", "/teapot", "/plain", "/plain2"]
     assert lines_of(proxy, "status", 2) == ["/short", "/teapot"]
     assert lines_of(proxy, "flags", 1) == ["/short"]

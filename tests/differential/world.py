@@ -199,7 +199,7 @@ class World:
         """The port of the listener."""
         return self.port(listener_port(name))
 
-    def listener_host(self, name: str) -> str:  # noqa: ARG002 - a world of other addresses tells them apart
+    def listener_host(self, name: str) -> str:
         """The address of the listener."""
         return "127.0.0.1"
 
