@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mosn_xds.pilot import Pilot, ResourceSet
+from mosn_xds.pilot.recording import Replay, read_recording
 from tests.support.client import BadResponse, Connection
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
@@ -218,33 +222,65 @@ def test_killed_agent_is_succeeded_on_the_same_port_within_three_seconds(world: 
     wait_for(lambda: not any(Path(f"/proc/{pid}/comm").exists() for pid in orphans), 8)
 
 
-def test_worker_has_imported_neither_grpc_nor_protobuf(world: World, tmp_path: Path) -> None:
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    config = tmp_path / "bootstrap.json"
-    config.write_text(json.dumps(bootstrap(world.port, world.upstream, admin_port=PORTS.take())))
-    command = [
-        sys.executable,
-        "-m",
-        "tests.process.spying_engine",
-        str(folder),
-        "-c",
-        str(config),
-        "--concurrency",
-        "2",
-    ]
+@contextlib.contextmanager
+def spied(folder: Path, command_line: list[str], *prefix: str) -> Iterator[Path]:
+    """A proxy whose workers say what they hold and have imported; yields the folder where they do."""
+    told = folder / "told"
+    told.mkdir()
     root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    command = [*prefix, sys.executable, "-m", "tests.process.spying_engine", str(told), *command_line]
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(root)})
     try:
-        wait_for(lambda: len(list(folder.iterdir())) == 2, 15)
-        wait_for(world.answers)
-        for path in folder.iterdir():
-            modules = set(path.read_text().split())
-            assert "mosn_xds.data.engine" in modules
-            assert not {name for name in modules if name.split(".")[0] in ("grpc", "google", "envoy", "xds")}
+        yield told
     finally:
         process.terminate()
         process.wait(10)
+
+
+def assert_no_foreign_modules(told: Path) -> None:
+    for path in told.glob("*.json"):
+        modules = json.loads(path.read_text())["modules"]
+        assert "mosn_xds.data.engine" in modules
+        assert not {name for name in modules if name.split(".")[0] in ("grpc", "google", "envoy", "xds", "udpa")}
+
+
+def test_worker_has_imported_neither_grpc_nor_protobuf(world: World, tmp_path: Path) -> None:
+    config = tmp_path / "bootstrap.json"
+    config.write_text(json.dumps(bootstrap(world.port, world.upstream, admin_port=PORTS.take())))
+    with spied(tmp_path, ["-c", str(config), "--concurrency", "2"]) as told:
+        wait_for(lambda: len(list(told.glob("*.json"))) == 2, 15)
+        wait_for(world.answers)
+        assert_no_foreign_modules(told)
+
+
+@pytest.mark.root
+def test_worker_that_serves_what_istiod_sent_has_imported_neither_grpc_nor_protobuf() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root for a network namespace: the recorded ports are fixed")
+    recordings = Path(__file__).resolve().parents[1] / "recordings"
+    with tempfile.TemporaryDirectory(prefix="mx") as name:  # short: it is part of a unix socket's path
+        folder = Path(name)
+        proxy = folder / "etc/istio/proxy"
+        proxy.mkdir(parents=True)
+        shutil.copy(recordings / "bootstrap/sidecar.json", proxy / "envoy-rev.json")
+        pilot = Pilot(ResourceSet(), f"unix:{proxy / 'XDS'}")
+        replay = Replay(read_recording(recordings / "loop/delta.jsonl.gz"), pilot.resources)
+        while not replay.done:
+            replay.advance()
+        arguments = [*(recordings / "bootstrap/sidecar.args").read_text().split(), "--concurrency", "2"]
+        namespace = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+        try:
+            with spied(folder, arguments, *namespace) as told:
+
+                def both_hold_the_mesh() -> bool:
+                    found = [json.loads(path.read_text())["listeners"] for path in told.glob("*.json")]
+                    return len(found) == 2 and all(len(one) == 8 for one in found)
+
+                wait_for(both_hold_the_mesh, 20)
+                assert_no_foreign_modules(told)
+                assert not pilot.nacks
+        finally:
+            pilot.stop()
 
 
 def test_init_only_exits_once_everything_could_serve(world: World) -> None:
