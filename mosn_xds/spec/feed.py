@@ -25,8 +25,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Configure(Message, frozen=True, tag="configure"):
     """First message to a worker: who it is and the process-wide settings.
 
-    `limit_keys` names the rows of the limit table in order (see `mosn_xds.base.limits`); its descriptor rides along
-    when `limits_fd` is true.
+    The descriptor of the limit table (see `mosn_xds.base.limits`) rides along when `limits_fd` is true.
     """
 
     worker: int
@@ -104,10 +103,6 @@ class SetLogLevel(Message, frozen=True, tag="log_level"):
     level: str
 
 
-class ResetCounters(Message, frozen=True, tag="reset_counters"):
-    pass
-
-
 class Ping(Message, frozen=True, tag="ping"):
     """Answered by Pong with the same id; a worker silent for 10 s is replaced."""
 
@@ -126,7 +121,6 @@ ToWorker = (
     | Shutdown
     | ReopenLogs
     | SetLogLevel
-    | ResetCounters
     | Ping
 )
 
