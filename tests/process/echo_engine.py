@@ -91,7 +91,8 @@ class Engine:
             acceptor.close()
 
     def drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
-        self._close_acceptors()
+        if not graceful:
+            self._close_acceptors()
 
     def _close_acceptors(self) -> None:
         for acceptors in self.acceptors.values():
