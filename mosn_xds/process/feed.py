@@ -160,7 +160,10 @@ class WorkerFeed:
     async def _watch(self) -> None:
         pings = 0
         while True:
+            slept_at = trio.current_time()
             await trio.sleep(PING_INTERVAL_S)
+            # When we were held up ourselves, what the worker said meanwhile has not been read.
+            self._heard_at += max(0.0, trio.current_time() - slept_at - PING_INTERVAL_S)
             silence_s = trio.current_time() - self._heard_at
             if silence_s > SILENCE_LIMIT_S:
                 _log.error("worker %d (pid %d) is silent for %.0f s and is ended", self.slot, self.pid, silence_s)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import msgspec
 import pytest
@@ -146,6 +147,22 @@ def test_worker_that_hangs_is_ended_with_its_stacks_and_replaced(monkeypatch, ca
 
     trio.run(main)
     assert "echo_engine.py" in capfd.readouterr().err
+
+
+def test_agent_that_was_held_up_itself_does_not_take_it_out_on_its_workers(monkeypatch) -> None:
+    monkeypatch.setattr("mosn_xds.process.feed.SILENCE_LIMIT_S", 0.5)
+    monkeypatch.setattr("mosn_xds.process.feed.PING_INTERVAL_S", 0.1)
+
+    async def main() -> None:
+        port = PORTS.take()
+        async with supervisor(2) as found:
+            await serving(found, snapshot(listener(port)))
+            before = [slot.pid for slot in found.slots]
+            time.sleep(1.5)  # noqa: ASYNC251 - that is the point
+            await trio.sleep(0.5)
+            assert [slot.pid for slot in found.slots] == before
+
+    trio.run(main)
 
 
 def test_what_a_worker_refuses_is_replaced_by_the_last_good_for_all() -> None:
