@@ -356,4 +356,6 @@ def test_hello_of_the_mesh_is_closed_and_counted(ours: LoopWorld) -> None:
     with ours.connect("7080") as link:
         link.send(client_hello("outbound_.7080_._.front", ["istio-http/1.1", "istio"]))
         assert link.closes()
+    (line,) = ours.logs("7080")
+    assert (line.flags, line.details) == ("NR", "closed_by_chain{TLS_is_not_served_by_this_version}")
     ours.expect_stats({"listener.127.0.11.1_7080.closed_tls_not_served": 1})

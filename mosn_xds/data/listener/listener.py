@@ -190,7 +190,8 @@ class Listener:
         if reason is not None:
             stats.downstream_cx_destroy += 1
             self._release()
-            self._refuse(sock, info, reason, flags=0)
+            # A chain that cannot serve is none, which Istio's listeners log; who is denied by one that can, is not.
+            self._refuse(sock, info, reason, flags=_NR if chain.close_reason is not None else 0)
             return
         self._serve(sock, info, chain)
 
@@ -250,7 +251,7 @@ class Listener:
             self._limit_cell.add(-1)
 
     def _refuse(self, sock: socket.socket, info: ConnectionInfo, details: str, *, flags: int = _NR) -> None:
-        info.close_reason = details
+        info.close_reason = details.replace(" ", "_")  # a blank ends a field of a log line
         sock.close()
         self._log(info, flags)
 
