@@ -149,7 +149,13 @@ def test_ports_and_dots_of_the_host(options, authority, after):
 
 @pytest.mark.parametrize(
     ("value", "kept"),
-    [(b"http://a/b", True), (b"/local", True), (b"http://a/b#c", False), (b"http://u:p@a/", False), (b"nonsense", False)],
+    [
+        (b"http://a/b", True),
+        (b"/local", True),
+        (b"http://a/b#c", False),
+        (b"http://u:p@a/", False),
+        (b"nonsense", False),
+    ],
 )
 def test_a_referer_that_says_too_much_is_dropped(value, kept):
     request = head((b"referer", value))
