@@ -60,4 +60,10 @@ DIFFERENCES: dict[str, Difference] = {
         ours="502, UPE, and the upstream connection is closed",
         reason="RFC 9110 15.2.2: what follows is another protocol; the next request on it would read that as its answer",
     ),
+    "close-at-once": Difference(
+        what="the end of a connection whose request was refused before it was whole",
+        envoy="no FIN until `delayed_close_timeout` is over, or the client has closed",
+        ours="FIN behind the answer; what the client still sends is read and dropped for `delayed_close_timeout`",
+        reason="the client that reads to the end has its answer at once, and no reset can destroy it either way",
+    ),
 }
