@@ -1,7 +1,7 @@
 """The proxy with the real engine, whose workers run without the collector and can be asked what they hold.
 
-``python -m tests.e2e.load_engine FOLDER COMMAND_LINE...``. A worker that is told to reopen its logs (SIGUSR1 to the agent)
-writes the number of its objects by type to FOLDER/PID.json: what is in cycles is counted as well as what is in use.
+``python -m tests.e2e.load_engine FOLDER mosn-xds-proxy OPTIONS...``. Told to reopen its logs (SIGUSR1), a worker writes
+the number of its objects by type to FOLDER/PID.json: what is in cycles is counted as well as what is in use.
 """
 
 import gc
@@ -37,7 +37,7 @@ def main(folder: str, command_line: list[str]) -> int:
     from mosn_xds.process.main import run
 
     os.environ[_FOLDER] = folder
-    return run(replace(parse(command_line), engine="tests.e2e.load_engine:Engine"))
+    return run(replace(parse(command_line[1:]), engine="tests.e2e.load_engine:Engine"))
 
 
 if __name__ == "__main__":

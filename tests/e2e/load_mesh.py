@@ -119,7 +119,7 @@ class LoadMesh:
     def _resources(self) -> list[dict[str, Any]]:
         state = self.state
         # A changed connect timeout makes the cluster a new one, with new pools.
-        timeout = {"connect_timeout": f"1.{state.cluster % 500:03d}s"}
+        timeout = {"connect_timeout": f"1.{state.cluster % 5:03d}s"}
         # One of the two hosts that carry the load leaves, comes back, the other leaves ...
         present = [[0, 1], [0], [0, 1], [1]][state.endpoints % 4]
         ports = [self.upstream_ports[index % len(self.upstream_ports)] for index in present]

@@ -2,17 +2,20 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mosn_xds.pilot import Pilot, ResourceSet
 from tests.e2e.load_mesh import ChangeKind, LoadMesh
-from tests.e2e.load_tools import process_name, upstreams, wait_until
+from tests.e2e.load_tools import process_name, upstreams
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.upstream import Upstream, switch_protocols
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class LoadWorld(contextlib.ExitStack):
@@ -41,16 +44,27 @@ class LoadWorld(contextlib.ExitStack):
         delta: bool = True,
         concurrency: int = 2,
         pilot_port: int | None = None,
-        bootstrap: dict[str, Any] | None = None,
+        stdout: int | None = None,
+        engine_folder: Path | None = None,
     ) -> Proxy:
-        """A proxy of two workers that is ready and serves the mesh."""
+        """A proxy of two workers that is ready and serves the mesh; with `engine_folder` it runs `load_engine`."""
         port = pilot_port if pilot_port is not None else self.pilot.port if self.pilot is not None else 0
-        found = bootstrap or self.mesh.bootstrap(self.admin_port, port, delta=delta)
+        found = self.mesh.bootstrap(self.admin_port, port, delta=delta)
         folder = self.folder / f"proxy-{len(self.proxies)}"
         chosen = ("--drain-time-s", "2", *options)
-        proxy = Proxy.start(kind, found, folder, concurrency=concurrency, options=chosen)
+        prefix = (sys.executable, "-m", "tests.e2e.load_engine", str(engine_folder)) if engine_folder else ()
+        proxy = Proxy.start(
+            kind,
+            found,
+            folder,
+            concurrency=concurrency,
+            options=chosen,
+            environment={"PYTHONPATH": str(ROOT)} if engine_folder else None,
+            command_prefix=prefix,
+            stdout=stdout,
+        )
         self.proxies.append(proxy)
-        self.callback(proxy.stop)
+        self.callback(_end, proxy)
         return proxy
 
     def change(self, kind: ChangeKind) -> None:
@@ -58,20 +72,15 @@ class LoadWorld(contextlib.ExitStack):
         self.mesh.change(kind)
         self.mesh.push(self.resources)
 
-    def wait_for_route(self, proxy: Proxy, generation: int, timeout_s: float = 10.0) -> None:
-        """Until all workers serve at least this route table."""
-        del proxy
-        wait_until(lambda: self._serves(generation), timeout_s)
 
-    def _serves(self, generation: int) -> bool:
-        from tests.support.client import Connection
-
-        for _ in range(8):
-            with Connection(self.mesh.port) as connection:
-                connection.send(b"GET / HTTP/1.1\r\nhost: load\r\n\r\n")
-                if int(connection.read_response().get("x-route-generation") or -1) < generation:
-                    return False
-        return True
+def _end(proxy: Proxy) -> None:
+    """At once: a second SIGTERM waits for nothing."""
+    for _ in range(2):
+        with contextlib.suppress(ProcessLookupError):
+            proxy.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            proxy.process.wait(0.05)
+    proxy.stop()
 
 
 def workers(proxy: Proxy) -> list[int]:
@@ -90,7 +99,7 @@ def generations(proxy: Proxy) -> list[int]:
     return [worker["generation"] for worker in json.loads(proxy.admin("/xds")[1])["workers"]]
 
 
-def settle(proxy: Proxy, *, quiet_s: float = 0.3, timeout_s: float = 15.0) -> None:
+def settle(proxy: Proxy, *, quiet_s: float = 0.15, timeout_s: float = 15.0) -> None:
     """Wait until all workers serve one generation, and for a while the same."""
     deadline = time.monotonic() + timeout_s
     before: Sequence[int] = ()

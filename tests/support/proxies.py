@@ -75,9 +75,12 @@ class Proxy:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         command_prefix: Sequence[str] = (),
+        stdout: int | None = None,
         wait_ready: bool = True,
     ) -> "Proxy":
         """Write the bootstrap (which must name an admin port) into `folder`, start, and wait until `/ready` says so.
+
+        What it writes goes to `proxy.log` in the folder; its stdout to the descriptor `stdout` if that is given.
 
         Raises ProxyFailed when the binary is missing, ends, or is not ready within READY_TIMEOUT_S.
         """
@@ -103,8 +106,8 @@ class Proxy:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
                 start_new_session=True,
                 env={**os.environ, **(environment or {})},
             )
