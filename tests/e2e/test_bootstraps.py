@@ -4,7 +4,6 @@ Its paths are relative: pilot-agent serves ADS on a unix socket beside the confi
 """
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
