@@ -146,6 +146,9 @@ class RunningAgent:
                             yield StaticView(parsed.route_config)
 
     def resources(self, type_url: str | None = None) -> Iterable[ResourceView]:
+        return _in_loop(partial(self._resources, type_url))
+
+    def _resources(self, type_url: str | None) -> list[ResourceView]:
         store = self._configuration.discovery.store
         records = list(store if type_url is None else store.of_type(type_url))
         warming = self._warming()
@@ -159,7 +162,9 @@ class RunningAgent:
         return found
 
     def draining_listeners(self) -> Iterable[tuple[str, bytes, float]]:
-        return []
+        removed = _in_loop(lambda: dict(self._configuration.removed_listeners))
+        draining = {name for slot in self._agent.supervisor.slots for name in slot.draining}
+        return [(name, raw, at) for name, (raw, at) in removed.items() if name in draining]
 
     def _specs(self, kind: Kind) -> Iterable[Any]:
         decode = self._decoders[kind].decode
@@ -206,8 +211,7 @@ class RunningAgent:
             raise ValueError(f"unknown logger name '{logger}'")
 
     def drain_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
-        del skip_exit  # Envoy's graceful drain may end the process; ours never does.
-        self._agent.drain_listeners(inbound_only=inbound_only, graceful=graceful)
+        self._agent.drain_listeners(inbound_only=inbound_only, graceful=graceful, skip_exit=skip_exit)
 
     def set_health_failed(self, failed: bool) -> None:
         self._agent.set_health_failed(failed)
@@ -229,6 +233,18 @@ class RunningAgent:
         stats.requested_resources = requested
         stats.unread_fields = unread + len(self._bootstrap.unread)  # its static resources included
         stats.warming_resources = len(self._warming())
+
+
+T = TypeVar("T")
+
+
+def _in_loop(look: Callable[[], T]) -> T:
+    """What changes in the agent's loop is looked at there, also for a page that is built in a thread."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return trio.from_thread.run_sync(look)
+    return look()
 
 
 def _view(record: Record[Translated], warming: bool) -> ResourceView:
