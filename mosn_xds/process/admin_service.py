@@ -5,8 +5,9 @@ in a thread sees one moment. Unread fields become gauges here too: ``xds.unread_
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -243,7 +244,8 @@ def _in_loop(look: Callable[[], T]) -> T:
     try:
         trio.lowlevel.current_task()
     except RuntimeError:
-        return trio.from_thread.run_sync(look)
+        found: T = trio.from_thread.run_sync(look)
+        return found
     return look()
 
 
