@@ -101,7 +101,10 @@ class Spawner:
                 return
 
     def _take_request(self) -> bool:
-        packet, fds = receive_with_fds(self._control, MAX_PACKET_BYTES, 1)
+        try:
+            packet, fds = receive_with_fds(self._control, MAX_PACKET_BYTES, 1)
+        except ConnectionResetError:
+            return False  # the agent went without reading what it was told
         if not packet:
             return False
         request = _decoder.decode(packet)
