@@ -66,14 +66,31 @@ def parse_headers(block: bytes) -> Headers:
 
 
 class Connection:
-    """One TCP connection from this client. Every wait ends with TimeoutError after `timeout_s`."""
+    """One TCP connection from this client. Every wait ends with TimeoutError after `timeout_s`.
+
+    `source` is the local address; `mark` is for the packet filter (SO_MARK, for root).
+    """
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", source: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        source: str | None = None,
+        mark: int | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._socket = socket.create_connection(
-            (host, port), timeout=timeout_s, source_address=(source, 0) if source else None
-        )
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(timeout_s)
+            if source is not None:
+                self._socket.bind((source, 0))
+            if mark is not None:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            self._socket.connect((host, port))
+        except BaseException:
+            self._socket.close()
+            raise
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
         self._timeout_s = timeout_s
