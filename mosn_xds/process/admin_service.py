@@ -5,7 +5,7 @@ in a thread sees one moment. Unread fields become gauges here too: ``xds.unread_
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
