@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from tests.support.client import BadResponse, Connection
+from tests.support.proxies import Proxy
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: load\r\n\r\n"
 
@@ -295,3 +296,49 @@ class Dialer(Client):
             except (OSError, BadResponse) as error:
                 self._fail(repr(error), local_port)
             self.times.append((asked_s, time.monotonic() - asked_s))
+
+
+class CounterWatch(Client):
+    """Reads the admin API's counters again and again; one that falls is a failure, as a graph would show a reset."""
+
+    def __init__(self, proxy: Proxy, *, interval_s: float = 0.1) -> None:
+        super().__init__(proxy.admin_port)
+        self._proxy = proxy
+        self._interval_s = interval_s
+        self.highest: dict[str, float] = {}
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            asked_s = time.monotonic()
+            try:
+                status, text = self._proxy.admin("/stats/prometheus")
+            except OSError as error:
+                self._fail(repr(error))
+                continue
+            self.times.append((asked_s, time.monotonic() - asked_s))
+            self.answers += 1
+            if status != 200:
+                self._fail(f"/stats/prometheus answers {status}")
+                continue
+            for name, value in _counters(text).items():
+                before = self.highest.get(name, 0.0)
+                if value < before:
+                    self._fail(f"{name} falls from {before:g} to {value:g}")
+                self.highest[name] = value
+
+
+def _counters(text: str) -> dict[str, float]:
+    """What a Prometheus page says of counters, and of histograms' counts, sums and buckets, which only grow as well."""
+    growing: set[str] = set()
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            if kind in ("counter", "histogram"):
+                growing.add(name)
+        elif line and not line.startswith("#"):
+            sample, _, value = line.rpartition(" ")
+            name = sample.partition("{")[0]
+            if name in growing or name.rpartition("_")[0] in growing:
+                found[sample] = float(value)
+    return found

@@ -1,24 +1,28 @@
-"""The proxy with the real engine, whose workers run without the collector and can be asked what they hold.
+"""The proxy with other engines: one without the collector that can be asked what it holds, and one that crashes.
 
-``python -m tests.e2e.load_engine FOLDER mosn-xds-proxy OPTIONS...``. Told to reopen its logs (SIGUSR1), a worker writes
-the number of its objects by type to FOLDER/PID.json: what is in cycles is counted as well as what is in use.
+``python -m tests.e2e.load_engine ENGINE FOLDER mosn-xds-proxy OPTIONS...``
+
+A `CountingEngine` that is told to reopen its logs (SIGUSR1) writes the number of its objects by type to FOLDER/PID.json:
+what is in cycles is counted as well as what is in use. While FOLDER/crash exists a `CrashingEngine` of worker 0 dies by
+SIGSEGV so many seconds after each generation as the file says; 0 is before it serves.
 """
 
 import gc
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mosn_xds.data.engine import Engine as RealEngine
+from mosn_xds.data.engine import Engine
 
-_FOLDER = "OBJECTS_OF_WORKERS"
+_FOLDER = "FOLDER_OF_WORKERS"
 
 
-class Engine(RealEngine):
+class CountingEngine(Engine):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         gc.disable()
@@ -32,13 +36,29 @@ class Engine(RealEngine):
         path.with_suffix(".new").replace(path)
 
 
-def main(folder: str, command_line: list[str]) -> int:
+class CrashingEngine(Engine):
+    def publish(self, generation: int) -> None:
+        flag = Path(os.environ[_FOLDER], "crash")
+        if self.context.settings.worker == 0 and flag.exists():
+            delay_s = float(flag.read_text())
+            if not delay_s:
+                _crash()
+            self.context.reactor.timers.arm(delay_s, _crash)
+        super().publish(generation)
+
+
+def _crash() -> None:
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # no stacks: this one is on purpose
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def main(engine: str, folder: str, command_line: list[str]) -> int:
     from mosn_xds.cli.proxy import parse
     from mosn_xds.process.main import run
 
     os.environ[_FOLDER] = folder
-    return run(replace(parse(command_line[1:]), engine="tests.e2e.load_engine:Engine"))
+    return run(replace(parse(command_line[1:]), engine=f"tests.e2e.load_engine:{engine}"))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

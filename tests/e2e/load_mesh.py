@@ -5,9 +5,11 @@ by anybody who uses the listener. A change is pushed by real ADS.
 """
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from mosn_xds.pilot import ResourceSet
@@ -60,6 +62,8 @@ class LoadMesh:
     """Everything on `port` goes to the servers at `upstream_ports`, but `/ws`, which goes to `websocket_port`."""
 
     def __init__(self, port: int, upstream_ports: list[int], websocket_port: int, *, access_log: str = "") -> None:
+        self.name = "load"
+        """Of the listener, the route table and the cluster; also the prefix of its statistics."""
         self.port = port
         self.upstream_ports = upstream_ports
         self.websocket_port = websocket_port
@@ -67,7 +71,7 @@ class LoadMesh:
         self.state = MeshState()
         self.extra: dict[str, dict[str, bytes]] = {}
         """Resources by type and name that are served beside the mesh's own."""
-        self._encoded: dict[str, tuple[Any, tuple[str, str, bytes]]] = {}
+        self._known: dict[int, tuple[Any, tuple[str, str, bytes]]] = {}
 
     def __repr__(self) -> str:
         return f"<LoadMesh :{self.port} {self.state}>"
@@ -80,16 +84,27 @@ class LoadMesh:
     def push(self, resources: ResourceSet) -> None:
         """Serve the current state."""
         found: dict[str, dict[str, bytes]] = {}
-        for position, fields in enumerate(self._resources()):
-            key = f"{position}"
-            known = self._encoded.get(key)
-            if known is None or known[0] != fields:
-                known = self._encoded[key] = (fields, encode_resource(fields, "mesh"))
-            type_url, name, raw = known[1]
+        for type_url, name, raw in self.encoded():
             found.setdefault(type_url, {})[name] = raw
         for type_url, more in self.extra.items():
             found.setdefault(type_url, {}).update(more)
         resources.replace(found)
+
+    def encoded(self) -> list[tuple[str, str, bytes]]:
+        """Type URL, name and bytes of each resource of the current state."""
+        found = []
+        for position, fields in enumerate(self._resources()):
+            known = self._known.get(position)
+            if known is None or known[0] != fields:
+                known = self._known[position] = (fields, encode_resource(fields, "mesh"))
+            found.append(known[1])
+        return found
+
+    def write(self, folder: Path) -> None:
+        """The current state as a file for a Pilot that serves a folder."""
+        new = folder / "mesh.new"
+        new.write_text(json.dumps(self._resources()))
+        new.replace(folder / "mesh.json")
 
     def bootstrap(self, admin_port: int, pilot_port: int, *, delta: bool = True) -> dict[str, Any]:
         """What the proxy starts with."""
@@ -124,12 +139,12 @@ class LoadMesh:
         present = [[0, 1], [0], [0, 1], [1]][state.endpoints % 4]
         ports = [self.upstream_ports[index % len(self.upstream_ports)] for index in present]
         return [
-            {"@type": f"{_TYPES}config.cluster.v3.Cluster", **_eds_cluster("load"), **timeout},
-            {"@type": f"{_TYPES}config.cluster.v3.Cluster", **_eds_cluster("ws"), **timeout},
-            {"@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment", **_assignment("load", ports)},
+            {"@type": f"{_TYPES}config.cluster.v3.Cluster", **_eds_cluster(self.name), **timeout},
+            {"@type": f"{_TYPES}config.cluster.v3.Cluster", **_eds_cluster(f"{self.name}-ws"), **timeout},
+            {"@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment", **_assignment(self.name, ports)},
             {
                 "@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment",
-                **_assignment("ws", [self.websocket_port], weight=1 + state.endpoints % 2),
+                **_assignment(f"{self.name}-ws", [self.websocket_port], weight=1 + state.endpoints % 2),
             },
             self._route_table(),
             self._listener(),
@@ -140,7 +155,7 @@ class LoadMesh:
         generation = {"header": {"key": "x-route-generation", "value": str(self.state.route)}}
         return {
             "@type": f"{_TYPES}config.route.v3.RouteConfiguration",
-            "name": "load",
+            "name": self.name,
             "request_headers_to_add": [generation],
             "response_headers_to_add": [generation],
             "virtual_hosts": [
@@ -151,12 +166,12 @@ class LoadMesh:
                         {
                             "match": {"prefix": "/ws"},
                             "route": {
-                                "cluster": "ws",
+                                "cluster": f"{self.name}-ws",
                                 "timeout": "0s",
                                 "upgrade_configs": [{"upgrade_type": "websocket"}],
                             },
                         },
-                        {"match": {"prefix": "/"}, "route": {"cluster": "load", "timeout": "15s"}},
+                        {"match": {"prefix": "/"}, "route": {"cluster": self.name, "timeout": "15s"}},
                     ],
                 }
             ],
@@ -166,10 +181,10 @@ class LoadMesh:
         state = self.state
         manager = {
             "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "load",
+            "stat_prefix": self.name,
             # The chain's change: nothing that a client could see.
             "stream_idle_timeout": f"{300 + state.chain % 100}s",
-            "rds": {"route_config_name": "load", "config_source": _ADS},
+            "rds": {"route_config_name": self.name, "config_source": _ADS},
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
         }
         if self.access_log:
@@ -185,7 +200,7 @@ class LoadMesh:
         inspector = f"{_FILTERS}listener.http_inspector.v3.HttpInspector"
         listener = {
             "@type": f"{_TYPES}config.listener.v3.Listener",
-            "name": "load",
+            "name": self.name,
             "address": socket_address(self.port),
             "per_connection_buffer_limit_bytes": 1048576 + state.listener % 1000,
             "listener_filters": [

@@ -45,23 +45,27 @@ class LoadWorld(contextlib.ExitStack):
         concurrency: int = 2,
         pilot_port: int | None = None,
         stdout: int | None = None,
-        engine_folder: Path | None = None,
+        wait_ready: bool = True,
+        engine: tuple[str, Path] | None = None,
     ) -> Proxy:
-        """A proxy of two workers that is ready and serves the mesh; with `engine_folder` it runs `load_engine`."""
+        """A proxy of two workers that is ready and serves the mesh. `engine` is one of `load_engine` and its folder."""
         port = pilot_port if pilot_port is not None else self.pilot.port if self.pilot is not None else 0
         found = self.mesh.bootstrap(self.admin_port, port, delta=delta)
         folder = self.folder / f"proxy-{len(self.proxies)}"
         chosen = ("--drain-time-s", "2", *options)
-        prefix = (sys.executable, "-m", "tests.e2e.load_engine", str(engine_folder)) if engine_folder else ()
+        prefix: tuple[str, ...] = ()
+        if engine is not None:
+            prefix = (sys.executable, "-m", "tests.e2e.load_engine", engine[0], str(engine[1]))
         proxy = Proxy.start(
             kind,
             found,
             folder,
             concurrency=concurrency,
             options=chosen,
-            environment={"PYTHONPATH": str(ROOT)} if engine_folder else None,
+            environment={"PYTHONPATH": str(ROOT)} if engine is not None else None,
             command_prefix=prefix,
             stdout=stdout,
+            wait_ready=wait_ready,
         )
         self.proxies.append(proxy)
         self.callback(_end, proxy)

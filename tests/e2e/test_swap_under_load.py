@@ -174,7 +174,8 @@ class CountedProxy:
     def __init__(self, world: LoadWorld, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
-        self.proxy = world.start("--drain-time-s", "1", "--drain-strategy", "immediate", engine_folder=folder)
+        engine = ("CountingEngine", folder)
+        self.proxy = world.start("--drain-time-s", "1", "--drain-strategy", "immediate", engine=engine)
         self.objects()  # what telling itself leaves behind once
 
     def objects(self) -> list[Counter[str]]:
