@@ -24,7 +24,8 @@ from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.observe.info import ConnectionInfo
-from mosn_xds.data.proxy.stream import NEVER, Stream
+from mosn_xds.data.proxy.deadlines import NEVER
+from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream

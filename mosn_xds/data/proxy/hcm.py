@@ -14,6 +14,7 @@ from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
+from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.decorator import Decorator
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.local_reply import LocalReplies
@@ -28,7 +29,6 @@ from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
-NEVER = float("inf")
 _CLASSES = ("", "downstream_rq_1xx", "downstream_rq_2xx", "downstream_rq_3xx", "downstream_rq_4xx", "downstream_rq_5xx")
 
 

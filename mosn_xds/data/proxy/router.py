@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 from mosn_xds.base.errors import ResetReason, ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.filters.api import Reply
+from mosn_xds.data.proxy.attempt import Attempt
+from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.data.proxy.mirror import Mirrors
 from mosn_xds.data.proxy.rewrite import rewrite_host
 from mosn_xds.data.proxy.route_plan import RoutePlan, Target
 from mosn_xds.data.proxy.timeouts import Timeouts, refresh_expected
-from mosn_xds.data.upstream.api import LbContext, PendingStream, Stale, UpstreamStream
+from mosn_xds.data.proxy.upstream_failure import FLAG_OF_RESET, reset_details, reset_reply
+from mosn_xds.data.upstream.api import LbContext, Stale, UpstreamStream
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.retry import RetryDecision, RetryState
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
-
-NEVER = float("inf")
 
 _UH = int(ResponseFlag.UH)
 _NC = int(ResponseFlag.NC)
@@ -34,120 +35,10 @@ _URX = int(ResponseFlag.URX)
 _UMSDR = int(ResponseFlag.UMSDR)
 _UO = int(ResponseFlag.UO)
 
-_FLAG_OF_RESET = {
-    ResetReason.LOCAL_CONNECTION_FAILURE: int(ResponseFlag.UF),
-    ResetReason.REMOTE_CONNECTION_FAILURE: int(ResponseFlag.UF),
-    ResetReason.CONNECTION_TIMEOUT: int(ResponseFlag.UF),
-    ResetReason.CONNECTION_TERMINATION: int(ResponseFlag.UC),
-    ResetReason.LOCAL_RESET: int(ResponseFlag.LR),
-    ResetReason.LOCAL_REFUSED: int(ResponseFlag.LR),
-    ResetReason.OVERFLOW: int(ResponseFlag.UO),
-    ResetReason.REMOTE_RESET: int(ResponseFlag.UR),
-    ResetReason.REMOTE_REFUSED: int(ResponseFlag.UR),
-    ResetReason.CONNECT_ERROR: int(ResponseFlag.UR),
-    ResetReason.PROTOCOL_ERROR: int(ResponseFlag.UPE),
-    ResetReason.OVERLOAD: int(ResponseFlag.OM),
-    ResetReason.PREMATURE_HALF_CLOSE: int(ResponseFlag.UPE),
-}
-
 _NO_HEALTHY = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
 _NO_LIMITS = Timeouts(0.0, 0.0, 0.0, None, False)
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """RFC 9110 section 9.2.2."""
-_OVERLOADED = (b"x-envoy-overloaded", b"true")
-
-
-class Attempt:
-    """One try at one host: between the pool's stream and the router."""
-
-    __slots__ = ("host", "pending", "queue", "queued_end", "queued_trailers", "router", "started_s", "stream")
-
-    def __init__(self, router: "Router", host: Host) -> None:
-        self.router: Router | None = router
-        self.host = host
-        self.stream: UpstreamStream | None = None
-        self.pending: PendingStream | None = None
-        self.queue: list[bytes] | None = None
-        self.queued_end = False
-        self.queued_trailers: Fields | None = None
-        self.started_s = 0.0
-
-    def send_data(self, data: bytes, end: bool) -> None:
-        if self.stream is not None:
-            self.stream.send_data(data, end)
-            return
-        if self.queue is None:
-            self.queue = []
-        self.queue.append(data)
-        self.queued_end = end
-
-    def send_trailers(self, fields: Fields) -> None:
-        if self.stream is not None:
-            self.stream.send_trailers(fields)
-        else:
-            self.queued_trailers = fields
-
-    def close(self) -> None:
-        """Give up: the pool calls no more."""
-        self.router = None
-        if self.pending is not None:
-            self.pending.cancel()
-            self.pending = None
-        if self.stream is not None:
-            self.stream.reset()
-            self.stream = None
-
-    # The pool's calls; none comes after `close`.
-
-    def on_upstream_ready(self, stream: UpstreamStream, host: Host) -> None:
-        router = self.router
-        self.pending = None
-        if router is None:
-            stream.reset()
-            return
-        self.stream = stream
-        self.host = host
-        router.on_ready(self, stream)
-
-    def on_upstream_failure(self, reason: ResetReason, detail: str, host: Host) -> None:
-        self.pending = None
-        self.host = host
-        if self.router is not None:
-            self.router.on_reset(self, reason, detail, stale=Stale.NO, connected=False)
-
-    def on_informational(self, head: ResponseHead) -> None:
-        if self.router is not None:
-            self.router.on_informational(head)
-
-    def on_response_head(self, head: ResponseHead, end: bool) -> None:
-        if end:
-            self.stream = None
-        if self.router is not None:
-            self.router.on_response_head(self, head, end)
-
-    def on_response_data(self, data: bytes, end: bool) -> None:
-        if end:
-            self.stream = None
-        if self.router is not None:
-            self.router.on_response_data(data, end)
-
-    def on_response_trailers(self, fields: Fields) -> None:
-        self.stream = None
-        if self.router is not None:
-            self.router.on_response_trailers(fields)
-
-    def on_upstream_reset(self, reason: ResetReason, detail: str, stale: Stale) -> None:
-        self.stream = None
-        if self.router is not None:
-            self.router.on_reset(self, reason, detail, stale=stale, connected=True)
-
-    def on_upstream_above_high_water(self) -> None:
-        if self.router is not None:
-            self.router.pause_client()
-
-    def on_upstream_below_low_water(self) -> None:
-        if self.router is not None:
-            self.router.resume_client()
 
 
 class Router:
@@ -558,8 +449,8 @@ class Router:
             stream.transport_failure = detail
         self._attempt = None
         if self._responding:
-            stream.flags |= _FLAG_OF_RESET[reason]
-            stream.details = f"upstream_reset_after_response_started{{{_underscored(reason.value, detail)}}}"
+            stream.flags |= FLAG_OF_RESET[reason]
+            stream.details = reset_details(reason, detail, started=True)
             stream.hcm.stats.rq_reset_after_downstream_response_started += 1
             stream.reset_downstream()
             return
@@ -580,16 +471,7 @@ class Router:
             elif decision is RetryDecision.OVERFLOW:
                 stream.flags |= _UO
         cluster.charge_failure(attempt.host, reason, internal=self._is_internal(stream))
-        stream.reply(self._reset_reply(reason, detail))
-
-    def _reset_reply(self, reason: ResetReason, detail: str) -> Reply:
-        retried = self.attempts - self._stale_resends > 1
-        text = "retried and the latest reset reason: " if retried else "reset reason: "
-        body = f"upstream connect error or disconnect/reset before headers. {text}{reason.value}"
-        status = 502 if reason is ResetReason.PROTOCOL_ERROR else 503
-        fields: Fields | None = [_OVERLOADED] if reason is ResetReason.OVERFLOW else None
-        details = f"upstream_reset_before_response_started{{{_underscored(reason.value, detail)}}}"
-        return Reply(status, body.encode(), details=details, flags=_FLAG_OF_RESET[reason], fields=fields)
+        stream.reply(reset_reply(reason, detail, retried=self.attempts - self._stale_resends > 1))
 
     def _may_resend(self, stale: Stale) -> bool:
         return (stale is Stale.UNREAD or self._head.method in _IDEMPOTENT) and self._can_resend()
@@ -712,8 +594,3 @@ class Router:
 
     def __repr__(self) -> str:
         return f"<Router {self._cluster!r} attempt {self.attempts}>"
-
-
-def _underscored(reason: str, detail: str) -> str:
-    text = f"{reason}|{detail}" if detail else reason
-    return text.replace(" ", "_")

@@ -4,9 +4,6 @@ A Stream is created by a server connection when a request head has come, runs th
 `Router` forward it (or answers itself), runs the response phase, and writes through the connection's codec. It ends
 exactly once, in `_finish`, where counters, access logs and filters see it. It is its own `StreamInfo`: what access logs
 print are attributes set on the way, with class-level defaults, so that what never happens costs nothing.
-
-Deadlines: a stream owns no timers for the common time-outs. It keeps its deadlines as numbers and tells its connection the
-next one (`ServerConnection.watch`), which has one timer for all of its streams and re-arms it only when it fires.
 """
 
 import logging
@@ -17,7 +14,8 @@ from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.api import PAUSE, Reply
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
+from mosn_xds.data.observe.info import ConnectionInfo
+from mosn_xds.data.proxy.deadlines import NEVER, Deadlines
 from mosn_xds.data.proxy.local_reply import is_grpc, reply_head
 from mosn_xds.data.proxy.redirect import tls_redirect
 from mosn_xds.data.proxy.router import Router
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from mosn_xds.data.upstream.cluster import Cluster
 
 _log = logging.getLogger("mosn_xds.http")
-
-NEVER = float("inf")
 
 _DC = int(ResponseFlag.DC)
 _NR = int(ResponseFlag.NR)
@@ -47,7 +43,7 @@ _NO_ROUTE_TABLE = Reply(404, details="route_configuration_not_found", flags=_NR)
 _UPGRADE_REFUSED = Reply(403, details="upgrade_failed")
 
 
-class Stream(StreamInfo):
+class Stream(Deadlines):
     """One request and its response. `reset` and `respond*` are called by the router, `on_*` by the connection."""
 
     connection: ConnectionInfo
@@ -63,15 +59,7 @@ class Stream(StreamInfo):
     upgraded = False
     operation: bytes | None = None
     """What the response says of the route's decorator."""
-    idle_timeout_s: float = NEVER
-    idle_since = 0.0
-    request_deadline = NEVER
-    duration_deadline = NEVER
     cluster: "Cluster | None" = None
-    route_deadline = NEVER
-    try_deadline = NEVER
-    try_idle_deadline = NEVER
-    upstream_deadline = NEVER
     _paused_at = -1
     _paused_response_at = -1
     _held: list[bytes] | None = None
@@ -526,21 +514,6 @@ class Stream(StreamInfo):
 
     # Time.
 
-    def touch(self) -> None:
-        """Something moved: the idle time starts again."""
-        self.idle_since = self.owner.clock.now
-
-    def next_deadline(self) -> float:
-        return min(
-            self.idle_since + self.idle_timeout_s,
-            self.request_deadline,
-            self.duration_deadline,
-            self.route_deadline,
-            self.try_deadline,
-            self.try_idle_deadline,
-            self.upstream_deadline,
-        )
-
     def on_deadline(self, now: float) -> None:
         """Some deadline of this stream has passed."""
         router = self.router
@@ -608,10 +581,6 @@ class Stream(StreamInfo):
             router.close()
         self.forget_try()
 
-    def forget_try(self) -> None:
-        """The attempt is over, and its time limits with it."""
-        self.route_deadline = self.try_deadline = self.try_idle_deadline = self.upstream_deadline = NEVER
-
     def _finish(self) -> None:
         """The one place where a stream ends."""
         self.ended = True
@@ -672,13 +641,6 @@ class Stream(StreamInfo):
                 self.cluster_name = name
                 if cluster.spec.alt_stat_name:
                     self.cluster_stat_name = cluster.spec.alt_stat_name
-
-    def limit_duration(self, limit_s: float) -> None:
-        """The route bounds the whole stream."""
-        deadline = self.start_s + limit_s
-        if deadline < self.duration_deadline:
-            self.duration_deadline = deadline
-            self.owner.watch(deadline)
 
     def arm(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         timer = self.owner.timers.arm(delay_s, callback)
