@@ -193,7 +193,8 @@ def fields_of(pairs: Iterable[tuple[str, str]]) -> Fields:
 
 def one_line(value: bytes) -> bytes:
     """`value` with blanks for what would end a line on an HTTP/1 wire: a filter may have made it of somebody's data."""
-    if b"\n" in value or b"\r" in value or b"\0" in value:
+    # Bytes are asked for a number: for `b"\n" in value` CPython makes, and drops, a TypeError first (0.02 against 0.1 us each).
+    if 0x0A in value or 0x0D in value or 0 in value:
         return value.translate(_BLANK_LINE_ENDS)
     return value
 

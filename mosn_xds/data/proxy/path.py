@@ -62,7 +62,7 @@ def normalize_path(path: bytes) -> bytes | None:
 
 def _is_normal(path: bytes) -> bool:
     # 0.15 us; a regular expression's search takes 0.4.
-    return not path.translate(None, _NORMAL) and b"/." not in path
+    return not path.translate(None, _NORMAL) and path.find(b"/.") < 0
 
 
 def _canonical_token(match: re.Match[bytes]) -> bytes:
@@ -108,7 +108,11 @@ class PathPolicy:
     def apply(self, head: RequestHead) -> Reply | None:
         """Make `head.path` canonical. Returns the answer for a request that goes no further: 400, or 307 to the new path."""
         path = head.path
-        if not path.translate(None, _NORMAL_WITH_QUERY) and b"/." not in path and not (self._merge and b"//" in path):
+        if (
+            not path.translate(None, _NORMAL_WITH_QUERY)
+            and path.find(b"/.") < 0
+            and not (self._merge and b"//" in path)
+        ):
             return None
         if b"#" in path:
             return _REJECTED

