@@ -19,8 +19,8 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 
 from mosn_xds.pilot import Change
 from mosn_xds.pilot.resources import ENDPOINTS
-from tests.differential.normal import NormalForm
 from tests.e2e.conftest import namespaces_possible
+from tests.e2e.loop_world import UnsampledForm
 from tests.support.client import BadResponse, Connection, request_bytes
 from tests.support.istio import Mesh, Session, secrets, without_istio_filters
 from tests.support.namespace import Network
@@ -163,7 +163,7 @@ def test_captured_connections_land_where_the_recording_says(
 ) -> None:
     probes = BOOKINFO if scenario.startswith("bookinfo") else PROTOCOLS
     seen: dict[ProxyKind, list[str]] = {}
-    normal = NormalForm({})
+    normal = UnsampledForm({})
     for kind in (kind for kind in ProxyKind if kind.binary() is not None):
 
         def change(push: Change, kind: ProxyKind = kind) -> Change:
