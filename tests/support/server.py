@@ -70,7 +70,10 @@ class Server:
         self._stopping = threading.Event()
         self.accepted = 0
         self.most_open = 0
-        self._listener = socket.create_server((host, port), backlog=512)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server(
+            (host, port), family=family, backlog=512, dualstack_ipv6=family == socket.AF_INET6
+        )
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"upstream-{name}", daemon=True).start()
 

@@ -49,7 +49,7 @@ class Pool(Protocol):
 class PoolSettings:
     """What all pools of one cluster at one priority have in common."""
 
-    __slots__ = ("_dial", "_dial_any_source", "breaker", "reactor", "spec", "stats")
+    __slots__ = ("_dial", "_dial_other_family", "breaker", "reactor", "spec", "stats")
 
     def __init__(
         self, reactor: Reactor, spec: ClusterSpec, stats: ClusterStats, breaker: Breaker, dial: DialOptions
@@ -59,14 +59,19 @@ class PoolSettings:
         self.stats = stats
         self.breaker = breaker
         self._dial = dial
-        self._dial_any_source = replace(dial, source=None) if dial.source is not None else dial
+        self._dial_other_family = dial
+        source = dial.source
+        if source is not None:
+            family = family_of(source.host)
+            others = (one for one in spec.extra_source_addresses if family_of(one.host) != family)
+            self._dial_other_family = replace(dial, source=next(others, None))
 
     def dial_options(self, address: Address) -> DialOptions:
-        """How to connect to `address`: a source address of another family is none."""
+        """How to connect to `address`: from the first of the source addresses that is of its family, if one is."""
         source = self._dial.source
         if source is None or family_of(source.host) == family_of(address.host):
             return self._dial
-        return self._dial_any_source
+        return self._dial_other_family
 
 
 class PooledConnection(Protocol):
