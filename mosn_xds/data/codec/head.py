@@ -14,6 +14,7 @@ Nothing here knows a protocol's wire format, a socket or a configuration.
 
 from collections.abc import Iterable
 from enum import Enum
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,7 +56,9 @@ class Head:
         for field, value in self.fields:
             if field == name:
                 found = value if found is None else found + b"," + value
-        return self._pseudo(name) if found is None else found
+        if found is None and (name[:1] == b":" or name == b"host"):
+            return self._pseudo(name)
+        return found
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Each value of a field on its own, in wire order."""
@@ -75,16 +78,17 @@ class Head:
     def set(self, name: bytes, value: bytes) -> None:
         """Make this the only field of that name: in the place of the first one, else at the end."""
         value = one_line(value)
-        if self._set_pseudo(name, value):
+        if (name[:1] == b":" or name == b"host") and self._set_pseudo(name, value):
             return
         fields = self.fields
-        places = [place for place, field in enumerate(fields) if field[0] == name]
-        if not places:
+        names = list(map(_name_of, fields))
+        if name not in names:
             fields.append((name, value))
             return
-        fields[places[0]] = (name, value)
-        for place in reversed(places[1:]):
-            del fields[place]
+        first = names.index(name)
+        fields[first] = (name, value)
+        if names.count(name) > 1:
+            fields[first + 1 :] = [field for field in fields[first + 1 :] if field[0] != name]
 
     def replace(self, name: bytes, value: bytes) -> bool:
         """`set`, but only if such a field is there; says whether it was."""
@@ -177,6 +181,7 @@ class ResponseHead(Head, msgspec.Struct, gc=False):
         return f"<ResponseHead {self.status} {self.version.label}, {len(self.fields)} fields>"
 
 
+_name_of = itemgetter(0)
 _REQUEST_PSEUDO = {
     b":method": "method",
     b":scheme": "scheme",

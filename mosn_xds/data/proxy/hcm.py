@@ -20,7 +20,7 @@ from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.local_reply import LocalReplies
 from mosn_xds.data.proxy.request_headers import RequestHeaders
 from mosn_xds.data.proxy.response_headers import ResponseHeaders
-from mosn_xds.data.proxy.route_plan import RoutePlan, planner
+from mosn_xds.data.proxy.route_plan import planner
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
 from mosn_xds.spec.filters import RouterFilter
 from mosn_xds.spec.listener import HeaderCase, TrafficDirection, UnderscoresAction
@@ -100,14 +100,6 @@ class HttpConnectionManager:
 
     def serve(self, downstream: Downstream) -> ServerConnection:
         return ServerConnection(self, downstream)
-
-    def plan_of(self, stream: "Stream") -> RoutePlan:
-        """The compiled route of a stream that has one."""
-        route = stream.route
-        if route is None:
-            raise LookupError("the router runs only for a stream with a route")
-        plan: RoutePlan = route.plan
-        return plan
 
     def request_ended(self, stream: "Stream", connection: ServerConnection) -> None:
         """Count a stream's end."""

@@ -84,6 +84,7 @@ class RoutePlan:
         "_operations",
         "_reply",
         "_targets",
+        "answers",
         "append_forwarded_host",
         "auto_host_rewrite",
         "body_buffer_limit_bytes",
@@ -94,6 +95,7 @@ class RoutePlan:
         "include_attempt_count",
         "include_attempt_count_in_response",
         "mirrors",
+        "only_target",
         "operation",
         "previous_hosts",
         "redirect",
@@ -126,9 +128,13 @@ class RoutePlan:
             self.redirect = Redirect(route.match, action)
         elif isinstance(action, spec.NonForwardingAction):
             self._reply = Reply(404, details="route_not_found")
+        self.answers = not isinstance(action, spec.RouteAction)
+        """Whether `answer` has one."""
         forward = action if isinstance(action, spec.RouteAction) else spec.RouteAction()
         if isinstance(action, spec.RouteAction):
             self._targets = self._make_targets(action, route.match, operations)
+        self.only_target = self._targets[0] if len(self._targets) == 1 else None
+        """Where the route forwards every stream, if it has no choice."""
         decorates = bool(route.decorator) and route.decorator_propagate
         self.operation = route.decorator.encode() if decorates else None
         self.has_target_filters = any(target.per_filter for target in self._targets)
@@ -193,14 +199,11 @@ class RoutePlan:
 
     def target(self, stream: "Stream") -> Target | None:
         """Which of its clusters this route forwards the stream to; None when all weights are 0."""
-        targets = self._targets
-        if len(targets) == 1:
-            return targets[0]
         weights = stream.route.weights if stream.route is not None else None
         if weights is None:
-            return None
+            return self.only_target
         position = weights.pick(stream.request, stream.stable_random)
-        return targets[position] if position >= 0 else None
+        return self._targets[position] if position >= 0 else None
 
     def hash(self, stream: "Stream", head: RequestHead) -> tuple[int | None, list[bytes]]:
         """The load-balancing hash, and cookies that the response is to set for it."""

@@ -71,10 +71,10 @@ class Router:
         "attempts",
     )
 
-    def __init__(self, stream: "Stream") -> None:
+    def __init__(self, stream: "Stream", plan: RoutePlan) -> None:
         self._stream: Stream | None = stream
         self._head: RequestHead = stream.request
-        self._plan: RoutePlan | None = None
+        self._plan = plan
         self._cluster: Cluster | None = None
         self._attempt: Attempt | None = None
         self._retry: RetryState | None = None
@@ -106,8 +106,8 @@ class Router:
             return
         hcm = stream.hcm
         hcm.stats.rq_total += 1
-        plan = self._plan = hcm.plan_of(stream)
-        answer = plan.answer(stream)
+        plan = self._plan
+        answer = plan.answer(stream) if plan.answers else None
         if answer is not None:
             hcm.stats.rq_direct_response += 1  # Envoy counts redirects here, too
             stream.reply(answer)

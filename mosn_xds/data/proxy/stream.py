@@ -24,7 +24,7 @@ from mosn_xds.spec.filters import FilterDisabled, PerFilter
 if TYPE_CHECKING:
     from mosn_xds.data.match.routes import Route, VirtualHost
     from mosn_xds.data.proxy.connection import ServerConnection
-    from mosn_xds.data.proxy.route_plan import Target
+    from mosn_xds.data.proxy.route_plan import RoutePlan, Target
     from mosn_xds.data.upstream.cluster import Cluster
 
 _log = logging.getLogger("mosn_xds.http")
@@ -36,6 +36,7 @@ _DEADLINE_EXCEEDED = 4
 _DPE = int(ResponseFlag.DPE)
 
 _EXPECT = b"expect"
+_FORWARDED_FOR = b"x-forwarded-for"
 _CONTINUE_HEAD = ResponseHead(100, [])
 
 _NO_ROUTE = Reply(404, details="route_not_found", flags=_NR)
@@ -94,15 +95,17 @@ class Stream(Deadlines):
         hcm = self.hcm
         head = self.request
         self._begin(end)
-        self.remote = hcm.request_headers.client_address(head, self.connection)
-        refused = hcm.request_headers.prepare(head, self.connection)
+        index = dict(head.fields)
+        if _FORWARDED_FOR in index:
+            self.remote = hcm.request_headers.client_address(head, self.connection)
+        refused = hcm.request_headers.prepare(head, self.connection, index)
         if refused is not None:
             self.connection_closing = refused.status == 400 and not hcm.spec.stream_error_on_invalid_message
             self.reply(refused)
             return
         if not self.clear_route():
             return
-        if hcm.accepts_expect and head.get(_EXPECT) is not None:
+        if _EXPECT in index and hcm.accepts_expect:
             self._answer_expect(head)
         if head.upgrade is not None and not self._upgrade_allowed(head.upgrade):
             self.hcm.stats.downstream_rq_ws_on_non_ws_route += 1
@@ -147,25 +150,25 @@ class Stream(Deadlines):
             self.reply(_NO_ROUTE_TABLE)
             return False
         self.stable_random = self.hcm.random.getrandbits(62)
-        found = table.match(self.request, self.stable_random)
-        if found is None:
-            self.route = self.virtual_host = None
+        head = self.request
+        host = self.virtual_host = table.virtual_host(head)
+        if host is None:
+            self.route = None
             return True
-        if found[0].require_tls:
-            location = tls_redirect(self.request, found[0].require_tls)
+        if host.require_tls:
+            location = tls_redirect(head, host.require_tls)
             if location is not None:
                 self.reply(Reply(301, details="direct_response", fields=[(b"location", location)]))
                 return False
-        self.virtual_host, route = found
-        self.route = route
-        self.target = None
+        route = self.route = host.match(head, self.stable_random)
         if route is None:
+            self.target = None
             return True
         self.route_name = route.name
         internal_only = table.spec.internal_only_headers
-        if internal_only and self.request.get(b"x-envoy-internal") is None:
+        if internal_only and head.get(b"x-envoy-internal") is None:
             for name in internal_only:
-                self.request.remove(name.lower().encode())
+                head.remove(name.lower().encode())
         self._choose_cluster(route)
         timeout_s = route.idle_timeout_s
         if timeout_s is not None:
@@ -256,12 +259,13 @@ class Stream(Deadlines):
 
     def _forward(self) -> None:
         """The end of the request phase: the router takes over, with what was held back meanwhile."""
-        if self.route is None:
+        route = self.route
+        if route is None:
             if self.request.method == b"CONNECT" or self.hcm.routes.current is not None:
                 self.hcm.stats.no_route += 1
                 self.reply(_NO_ROUTE)
             return
-        router = self.router = Router(self)
+        router = self.router = Router(self, route.plan)
         held = self._held
         complete = self.request_complete
         if held is None and self._held_trailers is None:
@@ -632,10 +636,11 @@ class Stream(Deadlines):
 
     def _choose_cluster(self, route: "Route") -> None:
         """Envoy resolves the cluster with the route: filters and logs see it even if the router never runs."""
-        target = self.target = route.plan.target(self)
+        plan: RoutePlan = route.plan
+        target = self.target = plan.only_target or plan.target(self)
         self.cluster = None
         if target is not None:
-            name = target.name_for(self.request)
+            name = target.cluster or target.name_for(self.request)
             cluster = self.cluster = self.hcm.clusters.get(name)
             if cluster is not None:
                 self.cluster_name = name

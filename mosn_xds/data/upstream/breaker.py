@@ -33,27 +33,25 @@ def limit_keys(spec: Cluster) -> list[str]:
 
 
 class Limit:
-    """One threshold: `maximum` of something, over all workers."""
+    """One threshold: `maximum` of something, over all workers.
 
-    __slots__ = ("_cell", "maximum")
+    `add` takes (1) or gives back (-1); taking is not refused: ask `is_open` first. `in_use` says how many are taken. Both
+    are the cell's own methods, as they are called for every request.
+    """
+
+    __slots__ = ("add", "in_use", "maximum")
 
     def __init__(self, cell: LimitCell, maximum: int) -> None:
-        self._cell = cell
+        self.add = cell.add
+        self.in_use = cell.in_use
         self.maximum = maximum
 
     def is_open(self) -> bool:
         """Whether the threshold is reached: no more may be taken (the breaker is open)."""
-        return self._cell.in_use() >= self.maximum
-
-    def add(self, amount: int) -> None:
-        """Take (1) or give back (-1). Taking is not refused: ask `is_open` first."""
-        self._cell.add(amount)
-
-    def in_use(self) -> int:
-        return self._cell.in_use()
+        return self.in_use() >= self.maximum
 
     def remaining(self) -> int:
-        return max(0, self.maximum - self._cell.in_use())
+        return max(0, self.maximum - self.in_use())
 
     def __repr__(self) -> str:
         return f"<Limit {self.in_use()}/{self.maximum}>"

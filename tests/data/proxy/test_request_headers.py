@@ -28,7 +28,7 @@ def prepare(request: RequestHead, peer: str = PEER, **options: object):
     treatment = RequestHeaders(
         spec, node_id="node-1", service_cluster="shop", local_ip="192.168.7.7", random=random.Random(1)
     )
-    return treatment.prepare(request, connection(peer))
+    return treatment.prepare(request, connection(peer), dict(request.fields))
 
 
 INTERNAL = {"internal_cidrs": (CidrRange("10.0.0.0", 8), CidrRange("50.0.0.0", 8))}
