@@ -329,16 +329,20 @@ class CounterWatch(Client):
 
 def _counters(text: str) -> dict[str, float]:
     """What a Prometheus page says of counters, and of histograms' counts, sums and buckets, which only grow as well."""
-    growing: set[str] = set()
+    counters: set[str] = set()
+    histograms: set[str] = set()
     found: dict[str, float] = {}
     for line in text.splitlines():
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ")
-            if kind in ("counter", "histogram"):
-                growing.add(name)
+            if kind == "counter":
+                counters.add(name)
+            elif kind == "histogram":
+                histograms.add(name)
         elif line and not line.startswith("#"):
             sample, _, value = line.rpartition(" ")
             name = sample.partition("{")[0]
-            if name in growing or name.rpartition("_")[0] in growing:
+            base, _, suffix = name.rpartition("_")
+            if name in counters or (base in histograms and suffix in ("bucket", "count", "sum")):
                 found[sample] = float(value)
     return found
