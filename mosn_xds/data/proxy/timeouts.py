@@ -4,9 +4,11 @@ Route, request headers (which the connection manager strips from external client
 take as long as `per_try`, if that is less than what the whole request may take. 0 is "no limit".
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mosn_xds.data.codec.head import RequestHead
+from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.route import RetryPolicy, RouteAction
 
 _TIMEOUT = b"x-envoy-upstream-rq-timeout-ms"
@@ -41,10 +43,11 @@ def parse_grpc_timeout(value: bytes) -> float | None:
 class TimeoutRules:
     """A route's share of it."""
 
-    __slots__ = ("_action", "_plain", "_plain_expected", "_try_idle_s", "_try_s", "_whole_s")
+    __slots__ = ("_action", "_heeds_grpc", "_plain", "_plain_expected", "_try_idle_s", "_try_s", "_whole_s")
 
     def __init__(self, action: RouteAction, policy: RetryPolicy | None) -> None:
         self._action = action
+        self._heeds_grpc = action.grpc_timeout_max_s is not None
         # With max_stream_duration on the route, Envoy leaves the route's own time-out out (`usingNewTimeouts`).
         bounded = action.max_stream_duration_s is not None or action.grpc_timeout_caps_stream
         self._whole_s = 0.0 if bounded else action.timeout_s
@@ -62,15 +65,17 @@ class TimeoutRules:
             try_s = 0.0
         return Timeouts(whole_s, try_s, self._try_idle_s, stream_s, alternative)
 
-    def apply(self, head: RequestHead, *, grpc: bool, suppress: bool, respect_expected: bool) -> Timeouts:
-        """The time-outs of a request; edits the headers that carry them."""
-        index = dict(head.fields)
-        action = self._action
-        if _ASKED.isdisjoint(index) and not (grpc and action.grpc_timeout_max_s is not None):
+    def apply(
+        self, head: RequestHead, index: Mapping[bytes, bytes], *, suppress: bool, respect_expected: bool
+    ) -> Timeouts:
+        """The time-outs of a request; edits the headers that carry them. `index` is a mapping of its fields, by name."""
+        grpc = self._heeds_grpc and is_grpc(index.get(b"content-type"))
+        if not grpc and _ASKED.isdisjoint(index):
             expected = self._plain_expected
             if expected and not suppress:
                 head.fields.append((_EXPECTED, expected))
             return self._plain
+        action = self._action
         whole_s, stream_s = self._whole_s, action.max_stream_duration_s
         if grpc and action.grpc_timeout_max_s is not None:
             asked_s = self._grpc_limit(index.get(_GRPC_TIMEOUT), action.grpc_timeout_max_s)

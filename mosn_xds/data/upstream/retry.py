@@ -154,6 +154,18 @@ class RetryRules:
         "status_codes",
     )
 
+    @classmethod
+    def for_request(
+        cls, rules: "RetryRules | None", head: RequestHead, index: Mapping[bytes, bytes]
+    ) -> "RetryRules | None":
+        """What applies to a request on a route with `rules`, None if nothing can lead to a retry; takes the `RETRY_HEADERS`
+        out of `head`. `index` is a mapping of its fields, by name. Read the time-outs in those headers before.
+        """
+        if not RETRY_HEADERS.isdisjoint(index):
+            rules = (rules or cls(RetryPolicy())).merged(head)
+            head.fields[:] = [field for field in head.fields if field[0] not in RETRY_HEADERS]
+        return rules if rules is not None and rules.retry_on and rules.admit(head) else None
+
     def __init__(self, policy: RetryPolicy) -> None:
         tokens = [token.encode() for token in policy.retry_on]
         self.retry_on = _bits(tokens, _TOKENS) | _bits(tokens, _GRPC_TOKENS)
@@ -186,12 +198,39 @@ class RetryRules:
         """Whether requests like this one may be retried at all."""
         return not self.request_headers or any(matches(head) for matches in self.request_headers)
 
+    def wants_response(self, head: ResponseHead) -> bool:
+        """Whether a response is one to retry after."""
+        # A response of an Envoy that limits rates is retried by ENVOY_RATELIMITED alone. This is asked last, as it is a
+        # search of the head that hardly any response needs.
+        by_rate_limit = bool(self.retry_on & _ENVOY_RATELIMITED)
+        wanted = self._matches_response(head)
+        if (wanted or by_rate_limit) and head.get(b"x-envoy-ratelimited") is not None:
+            return by_rate_limit
+        return wanted
+
+    def _matches_response(self, head: ResponseHead) -> bool:
+        retry_on = self.retry_on
+        status = head.status
+        if retry_on & _SERVER_ERROR and 500 <= status < 600:
+            return True
+        if retry_on & _GATEWAY_ERROR and 502 <= status <= 504:
+            return True
+        if retry_on & _RETRIABLE_4XX and status == 409:
+            return True
+        if retry_on & _RETRIABLE_STATUS_CODES and status in self.status_codes:
+            return True
+        if retry_on & _RETRIABLE_HEADERS and any(matches(head) for matches in self.response_headers):
+            return True
+        if retry_on & _ANY_GRPC:
+            return bool(retry_on & _GRPC_STATUSES.get(head.get(b"grpc-status") or b"", 0))
+        return False
+
     def __repr__(self) -> str:
         return f"<RetryRules {_names(self.retry_on)} x{self.num_retries}>"
 
 
 class RetryState:
-    """The retries of one request. `remaining` is how many are left."""
+    """The retries of one request, made when there is something to decide. `remaining` is how many are left."""
 
     __slots__ = ("_back_off_s", "_breaker", "_cluster", "_holds_retry", "_random", "_rules", "remaining")
 
@@ -204,33 +243,9 @@ class RetryState:
         self._holds_retry = False
         self.remaining = rules.num_retries
 
-    @classmethod
-    def create(
-        cls,
-        rules: RetryRules | None,
-        head: RequestHead,
-        cluster: Cluster,
-        random: Random,
-        *,
-        high_priority: bool = False,
-    ) -> "RetryState | None":
-        """The state for a request, or None if nothing can lead to a retry; takes the `RETRY_HEADERS` out of `head`.
-
-        Read the time-outs in those headers before.
-        """
-        asked = not RETRY_HEADERS.isdisjoint(dict(head.fields))
-        if asked:
-            rules = (rules or RetryRules(RetryPolicy())).merged(head)
-        state = None
-        if rules is not None and rules.retry_on and rules.admit(head):
-            state = cls(rules, cluster, random, high_priority=high_priority)
-        if asked:
-            head.fields[:] = [field for field in head.fields if field[0] not in RETRY_HEADERS]
-        return state
-
     def on_response(self, head: ResponseHead) -> RetryDecision:
         """What to do with this response (its head; a status in trailers is not seen)."""
-        wanted = self._wants_response(head)
+        wanted = self._rules.wants_response(head)
         return self._decide(wanted) if wanted or self._holds_retry else RetryDecision.NO
 
     def on_reset(self, reason: ResetReason, *, sent: bool) -> RetryDecision:
@@ -263,33 +278,6 @@ class RetryState:
             self._holds_retry = False
             if self._breaker.retries is not None:
                 self._breaker.retries.add(-1)
-
-    def _wants_response(self, head: ResponseHead) -> bool:
-        # A response of an Envoy that limits rates is retried by ENVOY_RATELIMITED alone. This is asked last, as it is a
-        # search of the head that hardly any response needs.
-        by_rate_limit = bool(self._rules.retry_on & _ENVOY_RATELIMITED)
-        wanted = self._matches_response(head)
-        if (wanted or by_rate_limit) and head.get(b"x-envoy-ratelimited") is not None:
-            return by_rate_limit
-        return wanted
-
-    def _matches_response(self, head: ResponseHead) -> bool:
-        rules = self._rules
-        retry_on = rules.retry_on
-        status = head.status
-        if retry_on & _SERVER_ERROR and 500 <= status < 600:
-            return True
-        if retry_on & _GATEWAY_ERROR and 502 <= status <= 504:
-            return True
-        if retry_on & _RETRIABLE_4XX and status == 409:
-            return True
-        if retry_on & _RETRIABLE_STATUS_CODES and status in rules.status_codes:
-            return True
-        if retry_on & _RETRIABLE_HEADERS and any(matches(head) for matches in rules.response_headers):
-            return True
-        if retry_on & _ANY_GRPC:
-            return bool(retry_on & _GRPC_STATUSES.get(head.get(b"grpc-status") or b"", 0))
-        return False
 
     def _wants_reset(self, reason: ResetReason, sent: bool) -> bool:
         retry_on = self._rules.retry_on

@@ -14,7 +14,10 @@ def head(*fields: tuple[bytes, bytes]) -> RequestHead:
 
 
 def apply(request: RequestHead, action: RouteAction, policy: RetryPolicy | None = None, *, grpc=False, respect=False):
-    return TimeoutRules(action, policy).apply(request, grpc=grpc, suppress=False, respect_expected=respect)
+    if grpc:
+        request.fields.append((b"content-type", b"application/grpc"))
+    index = dict(request.fields)
+    return TimeoutRules(action, policy).apply(request, index, suppress=False, respect_expected=respect)
 
 
 def test_the_route_decides_and_the_upstream_hears_it():
