@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 
 from mosn_xds.pilot import Pilot
-from tests.e2e.conftest import namespaces_possible
+from tests.e2e.conftest import enter_network, skip_unless_free
 from tests.support.client import Connection, Response, request_bytes
 from tests.support.istio import Mesh, Session
-from tests.support.namespace import Network
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import ROOT
 from tests.support.upstream import Upstream, respond
-
-pytestmark = pytest.mark.root
 
 BOOTSTRAPS = sorted((ROOT / "bootstrap").glob("*.json"))
 CONFIG = "etc/istio/proxy/envoy-rev.json"
@@ -30,17 +27,16 @@ SOCKET = "etc/istio/proxy/XDS"
 @pytest.fixture(params=BOOTSTRAPS, ids=lambda path: path.stem)
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
     recorded: Path = request.param
-    if not namespaces_possible():
-        pytest.skip("needs a network namespace (root): the bootstraps have fixed ports")
     session = {"router": "gateway-delta", "sidecar-sotw": "bookinfo-sotw", "sidecar-none": "loop-delta"}
     with ExitStack() as stack:
-        network = Network()
-        stack.callback(network.close)
-        stack.enter_context(network.entered())
+        own = enter_network(stack)
         (tmp_path / CONFIG).parent.mkdir(parents=True)
         (tmp_path / CONFIG).write_text(recorded.read_text())
         mesh = stack.enter_context(Mesh(Session.get(session.get(recorded.stem, "bookinfo-delta"))))
         mesh.replay.advance()
+        if not own:
+            fixed = [("127.0.0.1", 15000), ("127.0.0.1", 15020), ("0.0.0.0", 15021), ("0.0.0.0", 15090)]
+            skip_unless_free([*mesh.bound_addresses(), *fixed])
         pilot = Pilot(mesh.resources, f"unix:{tmp_path / SOCKET}")
         stack.callback(pilot.stop)
         agent = Upstream("pilot-agent", "127.0.0.1", 15020, respond(200, b"ready"))

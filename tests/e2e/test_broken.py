@@ -14,14 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import namespaces_possible
+from tests.e2e.conftest import enter_network, skip_unless_free
 from tests.support.client import Connection, Response, request_bytes
 from tests.support.istio import Mesh, Session
-from tests.support.namespace import Network
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.upstream import Upstream
-
-pytestmark = pytest.mark.root
 
 FRONT = "front.shop.svc.cluster.local"
 ANY = "any.shop.svc.cluster.local"
@@ -55,18 +52,16 @@ class Scene:
 
 @pytest.fixture(scope="module", params=["broken-sotw", "broken-delta"])
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    if not namespaces_possible():
-        pytest.skip("needs a network namespace (root): the recording binds fixed ports")
     with ExitStack() as stack:
-        network = Network()
-        stack.callback(network.close)
-        stack.enter_context(network.entered())
+        own = enter_network(stack)
         upstreams = [Upstream("any", f"127.0.11.{number}", 7095) for number in (11, 12, 13)]
         upstreams.append(Upstream("front", "127.0.0.1", 6080))
         for upstream in upstreams:
             stack.callback(upstream.close)
         mesh = stack.enter_context(Mesh(Session.get(request.param)))
         mesh.replay.advance()
+        if not own:
+            skip_unless_free([*mesh.bound_addresses(), ("127.0.0.1", 15000)])
         proxy = mesh.start(ProxyKind.OURS, tmp_path_factory.mktemp("broken"), 15000)
         stack.callback(proxy.kill)
         yield Scene(mesh, proxy, upstreams[0])

@@ -15,15 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import namespaces_possible
+from tests.e2e.conftest import enter_network, skip_unless_free
 from tests.e2e.loop_world import CATALOG, FRONT, ORDERS
 from tests.support.client import BadResponse, Connection, Headers, Response, request_bytes
 from tests.support.istio import Mesh, Session
-from tests.support.namespace import Network
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.upstream import Upstream
-
-pytestmark = pytest.mark.root
 
 STEP_LIMIT_S = 10.0
 ENDPOINTS = {
@@ -182,12 +179,8 @@ def eventually(scene: Scene, mark: str) -> None:
 
 @pytest.fixture(params=["churn-sotw", "churn-delta"])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    if not namespaces_possible():
-        pytest.skip("needs a network namespace (root): the recording binds fixed ports")
     with ExitStack() as stack:
-        network = Network()
-        stack.callback(network.close)
-        stack.enter_context(network.entered())
+        own = enter_network(stack)
         servers = {}
         for address, name in ENDPOINTS.items():
             host, _, port = address.rpartition(":")
@@ -195,6 +188,8 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
             stack.callback(servers[address].close)
         mesh = stack.enter_context(Mesh(Session.get(request.param)))
         mesh.replay.advance()
+        if not own:
+            skip_unless_free([*mesh.bound_addresses(), ("127.0.0.1", 8083), ("127.0.11.1", 7079), ("127.0.0.1", 15000)])
         proxy = mesh.start(ProxyKind.OURS, tmp_path / "churned", 15000)
         stack.callback(proxy.kill)
         yield Scene(mesh, proxy, servers)

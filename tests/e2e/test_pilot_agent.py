@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import namespaces_possible
+from tests.e2e.conftest import enter_network, skip_unless_free
 from tests.support.istio import Mesh, Session, secrets, without_istio_filters
-from tests.support.namespace import Network
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import ROOT
-
-pytestmark = pytest.mark.root
 
 UPDATES = r"^(cluster_manager\.cds|listener_manager\.lds)\.(update_success|update_rejected)$"
 STATE = r"^(server\.state|listener_manager\.workers_started)"
@@ -31,21 +28,19 @@ KINDS = [pytest.param(ProxyKind.ENVOY, marks=pytest.mark.envoy), ProxyKind.OURS]
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
     kind: ProxyKind = request.param
-    if not namespaces_possible():
-        pytest.skip("needs a network namespace (root): the recording binds fixed ports")
     if kind.binary() is None:
         pytest.skip(f"{kind.value} is not installed")
     stats_config = json.loads((ROOT / "bootstrap" / "sidecar-none.json").read_text())["stats_config"]
     # With EXIT_ON_ZERO_ACTIVE_CONNECTIONS pilot-agent asks for connections, and has them counted.
     stats_config["stats_matcher"]["inclusion_list"]["patterns"].append({"suffix": "downstream_cx_active"})
     with ExitStack() as stack:
-        network = Network()
-        stack.callback(network.close)
-        stack.enter_context(network.entered())
+        own = enter_network(stack)
         change = without_istio_filters if kind is ProxyKind.ENVOY else None
         mesh = stack.enter_context(Mesh(Session.get("loop-delta"), change))
         mesh.resources.apply([secrets()])
         mesh.replay.advance()
+        if not own:
+            skip_unless_free([*mesh.bound_addresses(), ("127.0.0.1", 15000)])
         started = mesh.start(kind, tmp_path, 15000, bootstrap_fields={"stats_config": stats_config})
         stack.callback(started.kill)
         yield started

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mosn_xds.pilot.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ResourceSet
-from mosn_xds.xds.messages import message_class
+from mosn_xds.pilot.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from tests.e2e.conftest import skip_unless_free
 from tests.support.istio import Mesh, Session
 from tests.support.ports import PortAllocator
 from tests.support.proxies import ProxyKind
@@ -21,22 +21,10 @@ REFUSED = {
 }
 """What a scenario's resources must not get past us."""
 
+NOT_BOUND = {"broken": [("127.0.0.1", 8082)]}
+"""Addresses of refused listeners."""
+
 Address = tuple[str, int]
-
-
-def bound_addresses(resources: ResourceSet, refused: set[tuple[str, str]]) -> list[Address]:
-    """Where the listeners ask to be bound."""
-    found = []
-    listener_type = message_class(LISTENER)
-    assert listener_type is not None
-    for name, raw in resources.get(LISTENER).items():
-        listener = listener_type.FromString(raw)
-        if ("Listener", name) in refused or (listener.HasField("bind_to_port") and not listener.bind_to_port.value):
-            continue
-        sockets = [listener.address.socket_address]
-        sockets += [additional.address.socket_address for additional in listener.additional_addresses]
-        found += [(one.address, one.port_value) for one in sockets]
-    return found
 
 
 def reachable(address: Address) -> Address:
@@ -45,21 +33,12 @@ def reachable(address: Address) -> Address:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
-def skip_unless_free(addresses: list[Address]) -> None:
-    """Without a network of our own the recorded ports may be somebody's."""
-    for host, port in addresses:
-        try:
-            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        except OSError as error:
-            pytest.skip(f"the recording binds {host}:{port}: {error.strerror}")
-
-
 @pytest.mark.parametrize("session", [s for s in Session.all() if s.scenario != "scale"], ids=str)
 def test_recorded_session_is_served(session: Session, tmp_path: Path, network: bool) -> None:
     refused = REFUSED.get(session.scenario, set())
     with Mesh(session) as mesh:
         mesh.replay.advance()
-        addresses = bound_addresses(mesh.resources, refused)
+        addresses = [one for one in mesh.bound_addresses() if one not in NOT_BOUND.get(session.scenario, ())]
         if not network:
             skip_unless_free(addresses)
         proxy = mesh.start(ProxyKind.OURS, tmp_path, PortAllocator().take())

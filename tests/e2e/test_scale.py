@@ -14,6 +14,7 @@ import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 
 from mosn_xds.pilot.resources import ENDPOINTS
+from tests.e2e.conftest import skip_unless_free
 from tests.support.client import Connection, request_bytes
 from tests.support.istio import Mesh, Session, secrets, without_istio_filters
 from tests.support.memory import use_of
@@ -31,18 +32,12 @@ def started(mesh: Mesh, kind: ProxyKind, folder: Path) -> Proxy:
     return mesh.start(kind, folder, PortAllocator().take())
 
 
-@pytest.fixture
-def needs_network(network: bool) -> None:
-    if not network:
-        pytest.skip("needs a network namespace (root): the recording binds 240 fixed addresses")
-
-
-@pytest.mark.root
-@pytest.mark.usefixtures("needs_network")
 @pytest.mark.parametrize("variant", ["sotw", "delta"])
-def test_every_resource_is_there_and_served(variant: str, tmp_path: Path) -> None:
+def test_every_resource_is_there_and_served(variant: str, tmp_path: Path, network: bool) -> None:
     with Mesh(Session.get(f"scale-{variant}")) as mesh:
         mesh.replay.advance()
+        if not network:
+            skip_unless_free(mesh.bound_addresses())
         proxy = started(mesh, ProxyKind.OURS, tmp_path)
         try:
             shown = json.loads(proxy.admin("/xds")[1])
@@ -118,9 +113,7 @@ def best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.soak
-@pytest.mark.root
-@pytest.mark.usefixtures("needs_network")
-def test_what_scale_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_scale_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str], network: bool) -> None:
     found: dict[str, Any] = {}
     kinds: list[tuple[ProxyKind, Callable[..., Any] | None]] = [(ProxyKind.OURS, None)]
     if ProxyKind.ENVOY.binary() is not None:
@@ -130,6 +123,8 @@ def test_what_scale_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             with Mesh(Session.get(f"scale-{variant}"), change) as mesh:
                 mesh.resources.apply([secrets()])
                 mesh.replay.advance()
+                if not network:
+                    skip_unless_free(mesh.bound_addresses())
                 rounds = [
                     measured(mesh, kind, tmp_path / f"{kind.value}-{variant}-{number}") for number in range(ROUNDS)
                 ]

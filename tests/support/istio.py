@@ -4,6 +4,7 @@ The bootstrap is pilot-agent's (tests/recordings/bootstrap) reduced to what a se
 cluster `xds-grpc`, and `sds-grpc`, on which the resources' TLS contexts ask for their secrets.
 """
 
+import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,6 +125,18 @@ class Mesh:
     def __exit__(self, *_: object) -> None:
         self.pilot.stop()
 
+    def bound_addresses(self) -> list[tuple[str, int]]:
+        """Where the listeners ask to be bound."""
+        found = []
+        for raw in self.resources.get(LISTENER).values():
+            listener = listener_pb2.Listener.FromString(raw)
+            if listener.HasField("bind_to_port") and not listener.bind_to_port.value:
+                continue
+            sockets = [listener.address.socket_address]
+            sockets += [additional.address.socket_address for additional in listener.additional_addresses]
+            found += [(one.address, one.port_value) for one in sockets if is_address(one.address)]
+        return found
+
     def start(self, kind: ProxyKind, folder: Path, admin_port: int, **more: Any) -> Proxy:
         """A proxy that follows this Pilot; see `Proxy.start` for `concurrency`, `options` and the like.
 
@@ -131,6 +144,15 @@ class Mesh:
         """
         fields: Mapping[str, Any] = more.pop("bootstrap_fields", {})
         return Proxy.start(kind, bootstrap(self.session, self.pilot.port, admin_port, **fields), folder, **more)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address; one recording has a listener with something else."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def without_istio_filters(change: Change) -> Change:
