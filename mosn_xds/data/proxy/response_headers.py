@@ -23,12 +23,22 @@ _REQUEST_ID = b"x-request-id"
 class ResponseHeaders:
     """One connection manager's treatment of response heads."""
 
-    __slots__ = ("_always_id", "_clock", "_date", "_date_second", "_server", "_server_mode", "_via")
+    __slots__ = (
+        "_adds_server",
+        "_always_id",
+        "_clock",
+        "_date",
+        "_date_second",
+        "_overwrites_server",
+        "_server",
+        "_via",
+    )
 
     def __init__(self, spec: HttpConnectionManager, clock: Clock) -> None:
         self._clock = clock
         self._server = spec.server_name.encode()
-        self._server_mode = spec.server_header
+        self._overwrites_server = spec.server_header is ServerHeader.OVERWRITE
+        self._adds_server = spec.server_header is not ServerHeader.PASS_THROUGH
         self._via = spec.via.encode()
         self._always_id = spec.always_set_request_id_in_response
         self._date = b""
@@ -42,12 +52,10 @@ class ResponseHeaders:
             fields[:] = [field for field in fields if field[0] not in _HOP_BY_HOP]
         if _DATE not in index:
             fields.append((_DATE, self._today()))
-        if self._server_mode is ServerHeader.OVERWRITE:
-            if _SERVER in index:
+        if _SERVER in index:
+            if self._overwrites_server:
                 head.set(_SERVER, self._server)
-            else:
-                fields.append((_SERVER, self._server))
-        elif self._server_mode is ServerHeader.APPEND_IF_ABSENT and _SERVER not in index:
+        elif self._adds_server:
             fields.append((_SERVER, self._server))
         if self._via:
             before = index.get(b"via")

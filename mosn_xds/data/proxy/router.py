@@ -188,8 +188,9 @@ class Router:
         now = stream.owner.clock.now
         self._sent_at_s = now
         if self._limits.whole_s:
-            stream.route_deadline = now + self._limits.whole_s
-            stream.owner.watch(stream.route_deadline)
+            stream.route_deadline = deadline = now + self._limits.whole_s
+            if deadline < stream.owner.timer_due:
+                stream.owner.watch(deadline)
         attempt = self._attempt
         if attempt is not None and attempt.stream is not None:
             self._start_try_timer(stream)

@@ -139,7 +139,7 @@ class Stream(Deadlines):
         if end:
             self.request_complete = True
             self.last_rx = 0.0
-        if deadline is not NEVER:
+        if deadline < self.owner.timer_due:
             self.owner.watch(deadline)
 
     def clear_route(self) -> bool:

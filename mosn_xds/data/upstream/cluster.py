@@ -37,6 +37,8 @@ from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamPro
 
 T = TypeVar("T", bound=Hashable)
 
+# Copies: an attribute of an enum costs three times as much as a global.
+_EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
 _RAW = "raw_buffer"
 _MAX_SHARED_OPTIONS = 200
 NO_TLS = "TLS upstreams are not supported yet"
@@ -205,7 +207,7 @@ class Cluster:
             self.stats.count_response(status, ResponseKind.RETRIED)
             host.rq_error += 1
             return
-        self.stats.count_response(status, ResponseKind.INTERNAL if internal else ResponseKind.EXTERNAL)
+        self.stats.count_response(status, _INTERNAL if internal else _EXTERNAL)
         if status < 500:
             host.rq_success += 1
         else:

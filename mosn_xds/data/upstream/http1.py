@@ -44,21 +44,13 @@ _KEY_FORMATS = {
 class Http1Stream:
     """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
 
-    __slots__ = (
-        "_id",
-        "_method",
-        "_paused",
-        "_tunnel",
-        "bytes_received",
-        "bytes_sent",
-        "connection",
-        "connection_id",
-        "handler",
-        "host",
-        "local",
-        "request_complete",
-        "reused",
-    )
+    # Defaults on the class: what an exchange does not need is not set for it.
+    bytes_received = 0
+    bytes_sent = 0
+    request_complete = False
+    _method = b""
+    _paused = False
+    _tunnel = False
 
     def __init__(self, connection: "Http1Connection", handler: StreamHandler, id: int) -> None:
         self.connection: Http1Connection | None = connection
@@ -67,13 +59,7 @@ class Http1Stream:
         self.local = connection.local
         self.connection_id = connection.id
         self.reused = id > 1
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        self.request_complete = False
         self._id = id
-        self._method = b""
-        self._paused = False
-        self._tunnel = False
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         connection = self.connection
@@ -301,11 +287,11 @@ class Http1Connection:
         if handler is None:
             return
         for event in events:
-            if isinstance(event, Data):
+            if type(event) is Data:
                 if event.end_stream:
                     self._complete(stream)
                 handler.on_response_data(event.data, event.end_stream)
-            elif isinstance(event, ResponseStarted):
+            elif type(event) is ResponseStarted:
                 if event.end_stream:
                     self._complete(stream)
                 else:
