@@ -299,6 +299,13 @@ def test_plaintext_inbound(world: LoopWorld) -> None:
     assert world.get("/in", listener="7080", host=FRONT).text == "front\n"
 
 
+@case("inbound: a caller's operation replaces the route's, and goes no further")
+def test_operation_of_the_caller_is_not_answered(world: LoopWorld) -> None:
+    reply = world.get("/in", {"x-envoy-decorator-operation": "theirs"}, listener="7080", host=FRONT)
+    assert reply.get("x-envoy-decorator-operation") is None
+    assert reply.seen.get("x-envoy-decorator-operation") is None
+
+
 @case("inbound: a reset before anything was sent is tried again")
 def test_inbound_upstream_that_closes(world: LoopWorld) -> None:
     world.script("front", drop())
