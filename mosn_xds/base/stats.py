@@ -185,6 +185,11 @@ class StatRegistry:
                     lively[group] = 0
                 yield change
 
+    @property
+    def reads_for_all(self) -> int:
+        """How often `changes` must be read until it has looked at every group."""
+        return -(-len(self._in_turn) // IDLE_LOOKS)
+
     def take_changes(self) -> list[StatChange]:
         """All of `changes` that are any."""
         return [change for change in self.changes(everything=True) if change is not None]

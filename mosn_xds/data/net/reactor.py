@@ -74,6 +74,7 @@ class Reactor:
 
     __slots__ = (
         "_again",
+        "_calm",
         "_closing",
         "_deferred",
         "_dirty",
@@ -113,6 +114,7 @@ class Reactor:
         self._stopping = False
         self._woken = False
         self._sleeper: trio.CancelScope | None = None
+        self._calm: trio.Event | None = None
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
 
@@ -193,9 +195,23 @@ class Reactor:
         self._epoll.close()
         os.close(self._wake_fd)
 
+    async def wait_busy(self) -> None:
+        """Until the reactor has something to do, or `disturb` is called: for work that only follows other work."""
+        if self._calm is None:
+            self._calm = trio.Event()
+        await self._calm.wait()
+
+    def disturb(self) -> None:
+        """Wake who waits for work."""
+        calm, self._calm = self._calm, None
+        if calm is not None:
+            calm.set()
+
     # Turns and batches.
 
     def _turn(self) -> None:
+        if self._calm is not None:
+            self.disturb()
         clock = self.clock
         clock.refresh()
         end = clock.now + _TURN_S
