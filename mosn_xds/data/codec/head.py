@@ -77,7 +77,8 @@ class Head:
 
     def set(self, name: bytes, value: bytes) -> None:
         """Make this the only field of that name: in the place of the first one, else at the end."""
-        value = one_line(value)
+        if 0x0A in value or 0x0D in value or 0 in value:
+            value = one_line(value)
         if (name[:1] == b":" or name == b"host") and self._set_pseudo(name, value):
             return
         fields = self.fields
@@ -198,7 +199,7 @@ def fields_of(pairs: Iterable[tuple[str, str]]) -> Fields:
 
 def one_line(value: bytes) -> bytes:
     """`value` with blanks for what would end a line on an HTTP/1 wire: a filter may have made it of somebody's data."""
-    # Bytes are asked for a number: for `b"\n" in value` CPython makes, and drops, a TypeError first (0.02 against 0.1 us each).
+    # A search for a number, as for `b"\n" in value` CPython makes, and drops, a TypeError first (0.02 against 0.1 us each).
     if 0x0A in value or 0x0D in value or 0 in value:
         return value.translate(_BLANK_LINE_ENDS)
     return value

@@ -115,18 +115,20 @@ class Output(ABC):
             if self._out:
                 try:
                     sent = send_parts(self._transport, self._out, self.pending_bytes)
-                    self.bytes_sent += sent
-                    self.pending_bytes -= sent
-                    if self.pending_bytes:
-                        self._blocked = True
                 except OSError as error:
                     self._break(error)
+                else:
+                    self.bytes_sent += sent
+                    self.pending_bytes = left = self.pending_bytes - sent
+                    if left:
+                        self._blocked = True
             if self._secure is not None:
                 self._drain()
             if self._broken:
                 self._read_rest()
                 return
-        self._check_marks()
+        if self._above or self.pending_bytes:
+            self._check_marks()
         if self._ended and not self._blocked:
             self._finish_output()
 

@@ -74,9 +74,10 @@ def send_parts(transport: Transport, parts: list[Bytes], size: int) -> int:
                 sent = transport.sendmsg(parts[:offered])
         except BlockingIOError:
             break
+        if sent == left:
+            parts.clear()
+            return size
         left -= sent
-        if not left:
-            break
         taken = 0
         for part in parts:
             if sent < len(part):
@@ -87,7 +88,5 @@ def send_parts(transport: Transport, parts: list[Bytes], size: int) -> int:
             parts[taken] = memoryview(parts[taken])[sent:]
         del parts[:taken]
         if taken < offered:
-            return size - left
-    if not left:
-        parts.clear()
+            break
     return size - left

@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 class Attempt:
     """One try at one host: between the pool's stream and the router."""
 
-    __slots__ = ("host", "pending", "queue", "queued_end", "queued_trailers", "router", "started_s", "stream")
+    stream: UpstreamStream | None = None
+    pending: PendingStream | None = None
+    queue: list[bytes] | None = None
+    queued_end = False
+    queued_trailers: Fields | None = None
 
-    def __init__(self, router: "Router", host: Host) -> None:
+    def __init__(self, router: "Router", host: Host, started_s: float) -> None:
         self.router: Router | None = router
         self.host = host
-        self.stream: UpstreamStream | None = None
-        self.pending: PendingStream | None = None
-        self.queue: list[bytes] | None = None
-        self.queued_end = False
-        self.queued_trailers: Fields | None = None
-        self.started_s = 0.0
+        self.started_s = started_s
 
     def send_data(self, data: bytes, end: bool) -> None:
         if self.stream is not None:

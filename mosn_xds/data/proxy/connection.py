@@ -264,7 +264,9 @@ class ServerConnection:
             self.codec.close_after()
             if not self._closing:
                 self.stats.downstream_cx_drain_close += self._draining()
-        self._write(self.codec.send_head(stream.stream_id, head, end))
+        data = self.codec.send_head(stream.stream_id, head, end)
+        self.stats.downstream_cx_tx_bytes_total += len(data)
+        self.wire.write(data)
         if self._upgraded is stream:
             for event in self.codec.accept_upgrade(stream.stream_id):
                 if isinstance(event, Data):

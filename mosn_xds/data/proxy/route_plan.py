@@ -34,7 +34,7 @@ _Operations = Callable[[spec.WeightedCluster | None], HeaderOperations]
 class Target:
     """One cluster that a route may forward to, and what is done to the messages that go there."""
 
-    __slots__ = ("_host_rewrite", "_operations", "_path_rewrite", "cluster", "cluster_header", "per_filter")
+    __slots__ = ("_host_rewrite", "_path_rewrite", "cluster", "cluster_header", "operations", "per_filter")
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Target:
         self.cluster = cluster
         self.cluster_header = cluster_header.lower().encode()
         self.per_filter = per_filter
-        self._operations = operations
+        self.operations = operations
         self._host_rewrite = host_rewrite
         self._path_rewrite = compile_path_rewrite(match, action.prefix_rewrite, action.regex_rewrite)
 
@@ -64,16 +64,12 @@ class Target:
 
     def finalize_request(self, stream: "Stream", head: RequestHead, *, suppress: bool) -> None:
         """Header operations, host and path, in Envoy's order (`finalizeRequestHeaders`)."""
-        if self._operations.request:
-            self._operations.edit_request(head, stream)
+        if self.operations.request:
+            self.operations.edit_request(head, stream)
         if self._host_rewrite is not None:
             self._host_rewrite.apply(head, keep_original=not suppress)
         if self._path_rewrite is not None:
             rewrite_path(head, self._path_rewrite, keep_original=not suppress)
-
-    def finalize_response(self, stream: "Stream", head: ResponseHead) -> None:
-        if self._operations.response:
-            self._operations.edit_response(head, stream)
 
 
 class RoutePlan:
@@ -90,6 +86,7 @@ class RoutePlan:
         "body_buffer_limit_bytes",
         "cluster_not_found_status",
         "has_target_filters",
+        "hashes",
         "high_priority",
         "host_selection_max_attempts",
         "include_attempt_count",
@@ -145,6 +142,8 @@ class RoutePlan:
         self.timeouts = TimeoutRules(forward, policy)
         hash_policy = forward.hash_policy or host.hash_policy
         self._hash = HashPolicies(hash_policy) if hash_policy else None
+        self.hashes = bool(hash_policy)
+        """Whether the route has a hash policy."""
         self.mirrors = forward.mirrors or host.mirrors or table.mirrors
         self.auto_host_rewrite = forward.auto_host_rewrite
         self.append_forwarded_host = forward.append_x_forwarded_host
@@ -212,11 +211,6 @@ class RoutePlan:
             return None, cookies
         return self._hash.compute(head, stream.connection, cookies), cookies
 
-    @property
-    def hashes(self) -> bool:
-        """Whether the route has a hash policy."""
-        return self._hash is not None
-
     def finalize_response(
         self,
         stream: "Stream",
@@ -234,7 +228,8 @@ class RoutePlan:
                 head.set(_SERVICE_TIME, b"%d" % elapsed_ms)
             if self.include_attempt_count_in_response:
                 head.set(_ATTEMPT_COUNT, b"%d" % attempts)
-        target.finalize_response(stream, head)
+        if target.operations.response:
+            target.operations.edit_response(head, stream)
         if cookies:
             for cookie in cookies:
                 head.add(b"set-cookie", cookie)

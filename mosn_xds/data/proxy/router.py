@@ -232,8 +232,7 @@ class Router:
                 append_forwarded=plan.append_forwarded_host,
                 keep_original=not stream.hcm.router.suppress_envoy_headers,
             )
-        attempt = self._attempt = Attempt(self, host)
-        attempt.started_s = stream.owner.clock.now
+        attempt = self._attempt = Attempt(self, host, stream.owner.clock.now)
         if self.attempts > 1:
             attempt.queue = list(self._body) if self._body else None
             attempt.queued_end = self._complete and self._trailers is None

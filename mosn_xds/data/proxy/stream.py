@@ -394,7 +394,7 @@ class Stream(Deadlines):
     def respond(self, head: ResponseHead, end: bool) -> None:
         """The response head: filters, connection manager's headers, wire."""
         self.response = self.response_head = head
-        self.touch()
+        self.idle_since = self.owner.clock.now
         if end:
             self.response_complete = True
         if self.hcm.chain.on_response:
@@ -468,7 +468,7 @@ class Stream(Deadlines):
         """A part of the response body."""
         if self.ended:
             return
-        self.touch()
+        self.idle_since = self.owner.clock.now
         if self._paused_response_at >= 0:
             if self._response_held is None:
                 self._response_held = []
@@ -598,9 +598,10 @@ class Stream(Deadlines):
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._release_reading()
-        while self._reading_stopped:
-            self.resume_client()
+        if self._reading_stopped:
+            self._release_reading()
+            while self._reading_stopped:
+                self.resume_client()
         hcm.request_ended(self, owner)
         for name, phase in hcm.chain.on_complete:
             try:

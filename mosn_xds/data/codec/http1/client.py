@@ -132,7 +132,7 @@ class Http1ClientCodec:
         fields = head.fields
         added = b""
         framing = _PLAIN
-        if not (connect or upgrade):
+        if not (connect or upgrade or (end_stream and method in rules.BODYLESS_METHODS)):
             for name, _ in fields:
                 if name == _CONTENT_LENGTH:
                     break
@@ -140,7 +140,7 @@ class Http1ClientCodec:
                 if not end_stream:
                     framing = _CHUNKED
                     added = lines.chunked
-                elif method not in rules.BODYLESS_METHODS:
+                else:
                     added = lines.empty
         self._framing = framing
         authority = head.authority or b""
