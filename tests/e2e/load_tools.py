@@ -19,8 +19,6 @@ from rich.table import Table
 from tests.support.ports import PortAllocator
 from tests.support.upstream import Upstream
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
 _NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log warn; worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
@@ -151,25 +149,15 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
-def resident_kib(pid: int) -> int:
-    """VmRSS."""
-    return _status_kib(pid, "VmRSS")
-
-
 def private_kib(pid: int) -> int:
     """RssAnon: without shared libraries, which come in page by page."""
-    return _status_kib(pid, "RssAnon")
-
-
-def _status_kib(pid: int, key: str) -> int:
-    found = re.search(rf"^{key}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+def run_s(pid: int) -> float:
+    """Time that a process' threads have run so far, to the nanosecond."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def voluntary_switches(pid: int) -> int:

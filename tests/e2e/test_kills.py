@@ -27,7 +27,10 @@ from tests.e2e.load_tools import (
     kill_9,
     percentile,
     print_table,
+    private_kib,
     process_name,
+    run_s,
+    voluntary_switches,
     wait_until,
 )
 from tests.e2e.load_world import ROOT, LoadWorld, settle, workers
@@ -337,8 +340,15 @@ def test_push_of_ten_thousand_clusters_under_wrk(world: LoadWorld) -> None:
     pushes = [unused_clusters(10_000), unused_clusters(10_000, salt=1)]
     websocket = WebSocketClient(port)
     rows: list[tuple[str, WrkResult]] = []
+    memory: list[tuple[object, ...]] = []
+    processes = [proxy.process.pid, *workers(proxy)]
+
+    def note_memory(name: str) -> None:
+        memory.append((name, *(private_kib(pid) // 1024 for pid in processes)))
+
     with websocket:
         rows.append(("before", Wrk(port, 8).result()))
+        note_memory("before")
         for name, extra in (("10,000 new", pushes[0]), ("10,000 changed", pushes[1]), ("10,000 removed", {})):
             load = Wrk(port, 8)
             time.sleep(0.5)
@@ -347,9 +357,12 @@ def test_push_of_ten_thousand_clusters_under_wrk(world: LoadWorld) -> None:
             world.change(ChangeKind.ROUTE)
             time.sleep(1)
             settle(proxy, quiet_s=1.0, timeout_s=60)
+            # The time includes the second for which nothing may change any more.
             rows.append((f"{name}, {time.monotonic() - started_s - 1:.1f} s", load.result()))
+            note_memory(name)
         rows.append(("after", Wrk(port, 8).result()))
     print_latencies("a push of 10,000 clusters and their endpoints", rows)
+    print_table("private MiB", ("", "agent", "worker 0", "worker 1"), memory)
     assert failures(websocket) == []
     assert [result.failures for _, result in rows] == [0] * len(rows)
     assert_no_defect(proxy)
@@ -433,3 +446,37 @@ def test_access_log_on_a_pipe_that_nobody_reads_costs_no_request(tmp_path: Path)
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_idle_proxy_sleeps(world: LoadWorld) -> None:
+    proxy = world.start()
+    measure_idleness(world, proxy, seconds=4.0)
+
+
+@pytest.mark.soak
+def test_idle_proxy_costs_less_than_half_a_percent_of_a_core(world: LoadWorld) -> None:
+    proxy = world.start()
+    assert measure_idleness(world, proxy, seconds=30.0) < 0.5
+
+
+def measure_idleness(world: LoadWorld, proxy: Proxy, *, seconds: float) -> float:
+    """Percent of a core that all processes need together; asserts that nobody wakes up all the time."""
+    with Callers(world.mesh.port, 8) as callers:
+        wait_until(lambda: callers.answers > 200, 10)
+    time.sleep(4)  # figures settle
+    pids = proxy.pids()
+    before = [(run_s(pid), voluntary_switches(pid)) for pid in pids]
+    time.sleep(seconds)
+    after = [(run_s(pid), voluntary_switches(pid)) for pid in pids]
+    rows = [
+        (process_name(pid), 100 * (last[0] - first[0]) / seconds, (last[1] - first[1]) / seconds)
+        for pid, first, last in zip(pids, before, after, strict=True)
+    ]
+    total = sum(share for _, share, _ in rows)
+    print_table(f"idle: {total:.3f} % of a core", ("process", "% of a core", "wake-ups/s"), rows)
+    wakes = {name: count for name, _, count in rows}
+    assert wakes["mosn-xds-w0"] < 3
+    assert wakes["mosn-xds-w1"] < 3
+    assert wakes["mosn-xds-spawn"] < 1
+    assert wakes["mosn-xds-proxy"] < 40  # most of them are gRPC's
+    return total
