@@ -44,7 +44,6 @@ class Decorator:
     def decorate_response(self, stream: "Stream", head: ResponseHead) -> None:
         """Any response, our own included."""
         if self._egress:
-            if head.get(_OPERATION) is not None:
-                head.remove(_OPERATION)
+            head.remove(_OPERATION)
         elif stream.operation is not None:
             head.set(_OPERATION, stream.operation)

@@ -76,7 +76,6 @@ class HttpConnectionManager:
         self.chain = FilterChain(build_filters(spec.filters, FilterStats(self.stats), context))
         self.router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
         self.disabled_filters = frozenset(f.name for f in spec.filters if f.disabled)
-        self.may_disable = True
         self.access_logs = tuple(AccessLog(log, context.environment, context.log_files) for log in spec.access_logs)
         self.upgrades = {u.upgrade_type.encode(): u.enabled for u in spec.upgrades}
         self.idle_timeout_s = spec.idle_timeout_s if spec.idle_timeout_s is not None else NEVER
