@@ -28,11 +28,14 @@ BOOKS = """
 
 
 class Client:
-    """A delta ADS client that says what it is told to say."""
+    """A delta ADS client that says what it is told to say.
 
-    def __init__(self, port: int) -> None:
+    It dials a unix socket: grpc's threads outlive the test that made them, and with it the network namespace.
+    """
+
+    def __init__(self, address: str) -> None:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
+        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
         self._call = self._channel.stream_stream(method)(iter(self._requests.get, None))
 
@@ -49,18 +52,23 @@ class Client:
 
 
 @pytest.fixture
-def pilot() -> Iterator[Pilot]:
-    served = Pilot(ResourceSet())
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"unix:{tmp_path_factory.mktemp('pilot')}/socket"
+
+
+@pytest.fixture
+def pilot(address: str) -> Iterator[Pilot]:
+    served = Pilot(ResourceSet(), address)
     yield served
     served.stop()
 
 
-def test_a_client_gets_what_is_there_and_then_each_change(pilot, tmp_path):
+def test_a_client_gets_what_is_there_and_then_each_change(pilot, address, tmp_path):
     (tmp_path / "books.yaml").write_text(BOOKS)
     directory = Directory(tmp_path)
     assert directory.read()
     pilot.resources.replace(directory.resources())
-    client = Client(pilot.port)
+    client = Client(address)
     try:
         client.send(type_url=CLUSTER)
         assert [r.name for r in client.receive().resources] == ["books"]
@@ -105,9 +113,9 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path, text, says):
     assert "f.yaml" in str(caught.value)
 
 
-def test_typed_python_messages_are_served(pilot):
+def test_typed_python_messages_are_served(pilot, address):
     serve(pilot.resources, route.RouteConfiguration(name="shop"))
-    client = Client(pilot.port)
+    client = Client(address)
     try:
         client.send(type_url=ROUTES, resource_names_subscribe=["shop"])
         assert [r.name for r in client.receive().resources] == ["shop"]
@@ -129,6 +137,10 @@ def test_a_recording_ends_with_the_same_resources_in_both_variants(variant):
     assert served.get(ROUTES)
 
 
-def test_a_taken_port_is_an_error(pilot):
-    with pytest.raises(OSError, match=str(pilot.port)):
-        Pilot(ResourceSet(), f"127.0.0.1:{pilot.port}")
+def test_a_taken_port_is_an_error():
+    first = Pilot(ResourceSet())
+    try:
+        with pytest.raises(OSError, match=str(first.port)):
+            Pilot(ResourceSet(), f"127.0.0.1:{first.port}")
+    finally:
+        first.stop()
