@@ -3,7 +3,8 @@
 `stage` builds one Spec at a time, so that the feed can spread a big generation over many turns of the reactor; `publish`
 makes the generation serve. Clusters and endpoints take effect when staged: each is swapped as one reference, and nothing
 refers to a new one before its generation's routes do (make before break). Route tables and listeners are built when
-staged and swapped in by `publish`, removals come last. What is replaced drains on its own.
+staged and swapped in by `publish`, removals come last. Thousands of clusters leave in portions, as they came. What is
+replaced drains on its own.
 
 Nothing here waits, and nothing here knows where Specs come from.
 """
@@ -12,6 +13,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from itertools import islice
 
 import msgspec
 
@@ -34,6 +36,8 @@ from mosn_xds.spec.feed import Configure, DrainStrategy, Drop, HostStat, Put
 from mosn_xds.spec.snapshot import Kind
 
 _SIOCGIFADDR = 0x8915
+_REMOVALS_PER_TURN = 100
+"""Some 1.5 ms."""
 
 
 class Engine:
@@ -66,6 +70,8 @@ class Engine:
         self._planner = planner(self.context.environment)
         self._routes: dict[str, RouteTable] = {}
         self._drops: list[Drop] = []
+        self._leaving: dict[tuple[Kind, str], None] = {}
+        """Clusters and endpoints that no generation has any more, in the order of their removal."""
         self._decode_cluster = msgspec.msgpack.Decoder(cluster_spec.Cluster)
         self._decode_endpoints = msgspec.msgpack.Decoder(cluster_spec.Endpoints)
         self._decode_routes = msgspec.msgpack.Decoder(route_spec.RouteTable)
@@ -87,6 +93,8 @@ class Engine:
             self._drops.append(message)
             return
         item = message.item
+        if (item.kind, item.name) in self._leaving:
+            self._remove(item.kind, item.name)  # it comes back as a new one
         try:
             if item.kind is Kind.CLUSTER:
                 self._clusters.put_cluster(self._decode_cluster.decode(item.raw))
@@ -114,12 +122,25 @@ class Engine:
                 self._listeners.drop(drop.name)
             elif drop.kind is Kind.ROUTE_TABLE:
                 self.context.route_slot(drop.name).current = None
-            elif drop.kind is Kind.ENDPOINTS:
-                self._clusters.drop_endpoints(drop.name)
             else:
-                self._clusters.drop_cluster(drop.name)
+                if not self._leaving:
+                    self._reactor.timers.arm(0.0, self._remove_some)
+                self._leaving[drop.kind, drop.name] = None
         self._drops.clear()
         self.generation = generation
+
+    def _remove_some(self) -> None:
+        for kind, name in list(islice(self._leaving, _REMOVALS_PER_TURN)):
+            self._remove(kind, name)
+        if self._leaving:
+            self._reactor.timers.arm(0.001, self._remove_some)
+
+    def _remove(self, kind: Kind, name: str) -> None:
+        del self._leaving[kind, name]
+        if kind is Kind.ENDPOINTS:
+            self._clusters.drop_endpoints(name)
+        else:
+            self._clusters.drop_cluster(name)
 
     # Life cycle.
 
