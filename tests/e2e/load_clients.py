@@ -298,6 +298,28 @@ class Dialer(Client):
             self.times.append((asked_s, time.monotonic() - asked_s))
 
 
+class ReadinessWatch(Client):
+    """Asks `/ready` again and again, as a kubelet does."""
+
+    def __init__(self, proxy: Proxy, *, interval_s: float = 0.05) -> None:
+        super().__init__(proxy.admin_port)
+        self._proxy = proxy
+        self._interval_s = interval_s
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            asked_s = time.monotonic()
+            try:
+                status, text = self._proxy.admin("/ready", timeout_s=10)
+            except OSError as error:
+                self._fail(repr(error))
+                continue
+            self.times.append((asked_s, time.monotonic() - asked_s))
+            self.answers += 1
+            if status != 200:
+                self._fail(f"{status} {text}")
+
+
 class CounterWatch(Client):
     """Reads the admin API's counters again and again; one that falls is a failure, as a graph would show a reset."""
 

@@ -76,6 +76,16 @@ class LoadWorld(contextlib.ExitStack):
         self.mesh.change(kind)
         self.mesh.push(self.resources)
 
+    def wait_acked(self, *type_urls: str, timeout_s: float = 60.0) -> None:
+        """Until the proxy has accepted the present version of these types."""
+        assert self.pilot is not None
+
+        def acked(pilot: Pilot) -> bool:
+            version = self.resources.version
+            return all(s.acked.get(found) == version(found) for s in pilot.sessions for found in type_urls)
+
+        assert self.pilot.wait_for(acked, timeout_s), f"{type_urls} are not acknowledged within {timeout_s} s"
+
 
 def _end(proxy: Proxy) -> None:
     """At once: a second SIGTERM waits for nothing."""
