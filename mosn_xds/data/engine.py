@@ -117,16 +117,20 @@ class Engine:
             self.context.route_slot(name).current = table
         self._routes.clear()
         self._listeners.publish()
+        leaving = []
         for drop in self._drops:
             if drop.kind is Kind.LISTENER:
                 self._listeners.drop(drop.name)
             elif drop.kind is Kind.ROUTE_TABLE:
                 self.context.route_slot(drop.name).current = None
             else:
-                if not self._leaving:
-                    self._reactor.timers.arm(0.0, self._remove_some)
-                self._leaving[drop.kind, drop.name] = None
+                leaving.append((drop.kind, drop.name))
         self._drops.clear()
+        if leaving:
+            if not self._leaving:
+                self._reactor.timers.arm(0.0, self._remove_some)
+            leaving.sort()  # clusters first: a cluster that is to go need not be told that its hosts go
+            self._leaving.update(dict.fromkeys(leaving))
         self.generation = generation
 
     def _remove_some(self) -> None:
