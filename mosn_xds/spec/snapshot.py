@@ -17,7 +17,7 @@ from mosn_xds.spec.route import RouteTable
 
 
 class Kind(IntEnum):
-    """What an Item holds, in make-before-break order: what comes first is added first and removed last."""
+    """What an Item holds, in make-before-break order: what comes first is added first, and leaves after what names it."""
 
     CLUSTER = 0
     ENDPOINTS = 1
