@@ -122,7 +122,8 @@ class Engine:
             if drop.kind is Kind.LISTENER:
                 self._listeners.drop(drop.name)
             elif drop.kind is Kind.ROUTE_TABLE:
-                self.context.route_slot(drop.name).current = None
+                # Nobody who takes new connections refers to it. Connections that drain are served by it to their end.
+                self.context.route_slots.pop(drop.name, None)
             else:
                 leaving.append((drop.kind, drop.name))
         self._drops.clear()

@@ -63,7 +63,9 @@ class LoadMesh:
 
     def __init__(self, port: int, upstream_ports: list[int], websocket_port: int, *, access_log: str = "") -> None:
         self.name = "load"
-        """Of the listener, the route table and the cluster; also the prefix of its statistics."""
+        """Of the listener, the route table and the cluster; also the prefix of statistics."""
+        self.table = ""
+        """Of the route table, if it has another name."""
         self.port = port
         self.upstream_ports = upstream_ports
         self.websocket_port = websocket_port
@@ -155,7 +157,7 @@ class LoadMesh:
         generation = {"header": {"key": "x-route-generation", "value": str(self.state.route)}}
         return {
             "@type": f"{_TYPES}config.route.v3.RouteConfiguration",
-            "name": self.name,
+            "name": self.table or self.name,
             "request_headers_to_add": [generation],
             "response_headers_to_add": [generation],
             "virtual_hosts": [
@@ -184,7 +186,7 @@ class LoadMesh:
             "stat_prefix": self.name,
             # The chain's change: nothing that a client could see.
             "stream_idle_timeout": f"{300 + state.chain % 100}s",
-            "rds": {"route_config_name": self.name, "config_source": _ADS},
+            "rds": {"route_config_name": self.table or self.name, "config_source": _ADS},
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
         }
         if self.access_log:

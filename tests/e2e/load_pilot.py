@@ -12,11 +12,14 @@ LOOK_EVERY_S = 0.05
 
 def main(port: int, folder: Path) -> None:
     directory = Directory(folder)
-    pilot = Pilot(ResourceSet(), f"127.0.0.1:{port}")
+    directory.read()
+    resources = ResourceSet()
+    resources.replace(directory.resources())
+    pilot = Pilot(resources, f"127.0.0.1:{port}")  # not before: one with nothing would say that everything is gone
     while True:
+        time.sleep(LOOK_EVERY_S)
         if directory.read():
             pilot.resources.replace(directory.resources())
-        time.sleep(LOOK_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,20 @@ def test_drained_connections_end_behind_an_answer_or_idle_at_the_end_of_the_drai
         assert not idle.was_reset
 
 
+def test_drained_connections_keep_the_routes_that_their_listener_has_left(world: LoadWorld) -> None:
+    proxy = world.start("--drain-strategy", "gradual", "--drain-time-s", "600")
+    with Connection(world.mesh.port) as connection:
+        connection.send(REQUEST)
+        assert connection.read_response().status == 200
+        world.mesh.table = "another"
+        world.mesh.push(world.resources)
+        settle(proxy)
+        for _ in range(3):
+            connection.send(REQUEST)
+            assert connection.read_response().status == 200
+        assert "another" in proxy.admin("/config_dump")[1]
+
+
 @pytest.mark.parametrize("kind", [ChangeKind.ROUTE, ChangeKind.CLUSTER, ChangeKind.ENDPOINTS])
 def test_changes_behind_the_listener_leave_its_connections_alone(
     served: tuple[LoadWorld, Proxy], kind: ChangeKind
