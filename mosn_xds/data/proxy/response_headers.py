@@ -48,13 +48,17 @@ class ResponseHeaders:
         """Edit `head` in place."""
         fields = head.fields
         index = dict(fields)
+        unrepeated = len(index) == len(fields)
         if not stream.upgraded and not _HOP_BY_HOP.isdisjoint(index):
             fields[:] = [field for field in fields if field[0] not in _HOP_BY_HOP]
         if _DATE not in index:
             fields.append((_DATE, self._today()))
         if _SERVER in index:
             if self._overwrites_server:
-                head.set(_SERVER, self._server)
+                if unrepeated and fields[0][0] == _SERVER:
+                    fields[0] = (_SERVER, self._server)  # where most servers put it; a search takes 0.3 us more
+                else:
+                    head.set(_SERVER, self._server)
         elif self._adds_server:
             fields.append((_SERVER, self._server))
         if self._via:

@@ -113,7 +113,7 @@ class Router:
             hash_value, self._cookies = plan.hash(stream, head)
         else:
             hash_value = None
-        if cluster.needs_context or plan.hashes or plan.previous_hosts:
+        if cluster.needs_context or plan.hashes:
             self._context = LbContext(hash_value, original_dst=stream.connection.restored_local, head=head)
         if plan.mirrors:
             self._mirrors = Mirrors.choose(plan.mirrors, stream, head, limits.whole_s)
@@ -208,13 +208,9 @@ class Router:
             return
         self.attempts += 1
         stream.attempts = self.attempts
-        context = self._context
-        if context is not None:
-            context.attempt = self.attempts
-            if plan.previous_hosts and self._tried:
-                context.should_skip = tuple(self._tried)
-                context.max_skip_attempts = plan.host_selection_max_attempts
-        host = cluster.choose_host(context)
+        if self.attempts > 1:
+            self._look_back(stream)
+        host = cluster.choose_host(self._context)
         if host is None:
             cluster.stats.upstream_cx_none_healthy += 1
             cluster.charge_failure(None, ResetReason.OVERFLOW, internal=self._is_internal(stream))
@@ -240,6 +236,18 @@ class Router:
         handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority)
         if attempt.stream is None and attempt.router is not None:
             attempt.pending = handle
+
+    def _look_back(self, stream: "Stream") -> None:
+        """Tell the balancer of the tries there were."""
+        plan = self._plan
+        context = self._context
+        if context is None and plan.previous_hosts:
+            context = self._context = LbContext(original_dst=stream.connection.restored_local, head=self._head)
+        if context is not None:
+            context.attempt = self.attempts
+            if plan.previous_hosts and self._tried:
+                context.should_skip = tuple(self._tried)
+                context.max_skip_attempts = plan.host_selection_max_attempts
 
     def on_ready(self, attempt: Attempt, upstream: UpstreamStream) -> None:
         """A connection is there: send what there is."""

@@ -79,11 +79,7 @@ class ResponseWriter:
         """The head of the response."""
         status = head.status
         fields = head.fields
-        sized = False
-        for name, _ in fields:
-            if name == _CONTENT_LENGTH:
-                sized = True
-                break
+        sized = _CONTENT_LENGTH in dict(fields)
         added = b""
         framing = _PLAIN
         raw = status == 101 or (self._connect and 200 <= status < 300)
