@@ -86,7 +86,7 @@ def run(story) -> None:  # type: ignore[no-untyped-def]
 
     before = open_descriptors()
     trio.run(main)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before  # what other tests held may be collected meanwhile
 
 
 def test_frames_and_descriptors_arrive_in_order_and_leave_none_behind() -> None:
@@ -130,7 +130,7 @@ def test_frames_and_descriptors_arrive_in_order_and_leave_none_behind() -> None:
 
     before = open_descriptors()
     trio.run(main)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before  # what other tests held may be collected meanwhile
 
 
 def test_snapshots_offered_while_one_is_in_flight_coalesce_to_the_newest() -> None:
