@@ -6,6 +6,7 @@ import msgspec
 
 from mosn_xds.spec.common import Address, Spec, TcpKeepalive
 from mosn_xds.spec.listener import Http1Settings, Http2Settings
+from mosn_xds.spec.tls import UpstreamTls
 
 
 class Discovery(IntEnum):
@@ -92,6 +93,7 @@ class TransportMatch(Spec, frozen=True):
     name: str
     match: tuple[tuple[str, str], ...]
     transport: str
+    tls: UpstreamTls | None = None
 
 
 class Cluster(Spec, frozen=True):
@@ -125,6 +127,11 @@ class Cluster(Spec, frozen=True):
     keepalive: TcpKeepalive | None = None
     original_dst: OriginalDst | None = None
     transport: str = "raw_buffer"
+    tls: UpstreamTls | None = None
+    auto_sni: bool = False
+    auto_san_validation: bool = False
+    """UpstreamHttpProtocolOptions: SNI, and the name that must be in the certificate, from the request's authority."""
+    override_auto_sni_header: str = ""
     transport_matches: tuple[TransportMatch, ...] = ()
     metadata: bytes = b""
     alt_stat_name: str = ""

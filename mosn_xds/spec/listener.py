@@ -6,6 +6,7 @@ from mosn_xds.spec.access_log import AccessLog, JsonFormat, LogFilter
 from mosn_xds.spec.common import Address, CidrRange, Format, HeaderValue, SocketOption, Spec, TcpKeepalive
 from mosn_xds.spec.filters import HttpFilter, RbacRules
 from mosn_xds.spec.route import HashPolicy, RouteTable
+from mosn_xds.spec.tls import DownstreamTls
 
 
 class SourceType(IntEnum):
@@ -250,6 +251,7 @@ class FilterChain(Spec, frozen=True):
     transport: str = "raw_buffer"
     """``raw_buffer``, or ``tls``: its connections close with a reason until the TLS layer exists."""
     transport_connect_timeout_s: float | None = None
+    tls: DownstreamTls | None = None
 
 
 class TrafficDirection(IntEnum):

@@ -14,24 +14,29 @@ import msgspec
 from mosn_xds.spec.cluster import Cluster, Endpoints
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.route import RouteTable
+from mosn_xds.spec.tls import Secret
 
 
 class Kind(IntEnum):
     """What an Item holds, in make-before-break order: what comes first is added first, and leaves after what names it."""
 
-    CLUSTER = 0
-    ENDPOINTS = 1
-    ROUTE_TABLE = 2
-    LISTENER = 3
+    SECRET = 0
+    CLUSTER = 1
+    ENDPOINTS = 2
+    ROUTE_TABLE = 3
+    LISTENER = 4
 
 
-SPEC_TYPES: Mapping[Kind, type[Cluster] | type[Endpoints] | type[RouteTable] | type[Listener]] = MappingProxyType(
-    {
-        Kind.CLUSTER: Cluster,
-        Kind.ENDPOINTS: Endpoints,
-        Kind.ROUTE_TABLE: RouteTable,
-        Kind.LISTENER: Listener,
-    }
+SPEC_TYPES: Mapping[Kind, type[Secret] | type[Cluster] | type[Endpoints] | type[RouteTable] | type[Listener]] = (
+    MappingProxyType(
+        {
+            Kind.SECRET: Secret,
+            Kind.CLUSTER: Cluster,
+            Kind.ENDPOINTS: Endpoints,
+            Kind.ROUTE_TABLE: RouteTable,
+            Kind.LISTENER: Listener,
+        }
+    )
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -55,8 +60,12 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
     uid: bytes
     raw: msgspec.Raw
 
+    def __repr__(self) -> str:
+        """Never the content: it may be a private key."""
+        return f"<Item {self.kind.name} {self.name} {self.uid.hex()[:8]}>"
 
-def make_item(kind: Kind, name: str, spec: Cluster | Endpoints | RouteTable | Listener) -> Item:
+
+def make_item(kind: Kind, name: str, spec: Secret | Cluster | Endpoints | RouteTable | Listener) -> Item:
     raw = encode(spec)
     return Item(kind, name, digest(raw), msgspec.Raw(raw))
 
