@@ -131,6 +131,8 @@ class Http1Stream:
 class Http1Connection:
     """One connection of a `ConnectionPool`, and the consumer of its wire."""
 
+    expected_streams = 1
+
     __slots__ = (
         "_connected",
         "_dial",

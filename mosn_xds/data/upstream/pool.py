@@ -1,10 +1,12 @@
 """Connection pools: streams to one host at one priority, waiting for connections or riding on them.
 
 `ConnectionPool` is protocol-neutral: a connection says how many more streams it can carry (`free_streams`: 1 or 0 for
-HTTP/1) and tells the pool when that changes. The rules are Envoy's (source/common/conn_pool/conn_pool_base.cc):
+HTTP/1) and tells the pool when it becomes full or has room again. The rules are Envoy's
+(source/common/conn_pool/conn_pool_base.cc):
 
-- a stream goes to the connection used last; without a free one it waits, if the breaker allows, and a connection is made
-  for it unless enough are being made. A host always gets one connection, whatever `max_connections` says;
+- a stream goes to the connection that had room last; without one it waits, if the breaker allows, and a connection is made
+  for it unless those being made are expected to carry all who wait (`expected_streams`: 1 for HTTP/1, the configured
+  concurrency for HTTP/2). A host always gets one connection, whatever `max_connections` says;
 - a connection that cannot be made fails everybody who waits;
 - a pool that drains takes no new streams, serves those who wait, and closes each connection when it is idle.
 
@@ -79,6 +81,8 @@ class PooledConnection(Protocol):
 
     free_streams: int
     """How many more streams it takes at once; 0 while connecting and when it takes no more."""
+    expected_streams: int
+    """How many streams it will probably take, for as long as it connects; it does not change."""
     idle_since_s: float
     """When its last stream ended; meaningful while it has none."""
 
@@ -129,9 +133,9 @@ class ConnectionPool:
     __slots__ = (
         "_breaker",
         "_connect",
-        "_connecting",
         "_connections",
         "_draining",
+        "_expected",
         "_idle_timer",
         "_ready",
         "_requests",
@@ -152,7 +156,7 @@ class ConnectionPool:
         self._connect = connect
         self._ready: list[PooledConnection] = []
         self._connections: set[PooledConnection] = set()
-        self._connecting = 0
+        self._expected = 0  # streams that the connections being made will carry
         self._waiting: dict[Waiting, None] = {}
         self._draining = False
         self._idle_timer: Timer | None = None
@@ -232,18 +236,19 @@ class ConnectionPool:
     # Connections.
 
     def _connect_for_waiting(self) -> None:
-        while len(self._waiting) > self._connecting:
+        while len(self._waiting) > self._expected:
             connections = self._breaker.connections
             if connections is not None and connections.is_open():
                 self._stats.upstream_cx_overflow += 1
                 if self._connections:
                     return
-            self._connecting += 1
-            self._connections.add(self._connect(self))
+            connection = self._connect(self)
+            self._expected += connection.expected_streams
+            self._connections.add(connection)
 
     def on_connected(self, connection: PooledConnection) -> None:
         """`connection` is ready for its first stream."""
-        self._connecting -= 1
+        self._expected -= connection.expected_streams
         self._ready.append(connection)
         self._serve_waiting()
         if self._draining:
@@ -253,7 +258,7 @@ class ConnectionPool:
 
     def on_connect_failure(self, connection: PooledConnection, reason: ResetReason, detail: str) -> None:
         """`connection` could not be made: nobody who waits is served."""
-        self._connecting -= 1
+        self._expected -= connection.expected_streams
         self._connections.discard(connection)
         failed, self._waiting = self._waiting, {}
         host = self.host
@@ -274,6 +279,11 @@ class ConnectionPool:
         self.on_full(connection)
         if self._waiting:
             self._connect_for_waiting()
+
+    def on_negotiated(self, connection: PooledConnection, successor: PooledConnection) -> None:
+        """`connection` has found out which protocol its peer speaks: `successor` speaks it, and will say that it is connected."""
+        self._connections.discard(connection)
+        self._connections.add(successor)
 
     def on_full(self, connection: PooledConnection) -> None:
         """`connection` takes no more streams."""
@@ -297,6 +307,13 @@ class ConnectionPool:
             # Not now: a peer that closes after its response has often done so in what is about to be read.
             self._settings.reactor.defer(self._serve_waiting)
         if self._idle_timer is None:
+            self._watch_idle()
+
+    def on_idle(self, connection: PooledConnection) -> None:
+        """The last stream of `connection`, which had room all the time, has ended."""
+        if self._draining and not self._waiting:
+            connection.drain()
+        elif self._idle_timer is None:
             self._watch_idle()
 
     # Idling and draining.
