@@ -99,9 +99,19 @@ _DECLARED_ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-@lru_cache(maxsize=4096)
 def message_class(type_url: str) -> type[Message] | None:
-    """The class for a type URL (with or without its host part); None if nobody knows it."""
+    """The class for a type URL (with or without its host part); None if nobody knows it.
+
+    Messages of other packages are known once their modules have been imported.
+    """
+    try:
+        return _find_class(type_url)
+    except KeyError:  # not remembered: it may be there the next time
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _find_class(type_url: str) -> type[Message]:
     pool = descriptor_pool.Default()
     name = short_type(type_url)
     package = name.rpartition(".")[0]
@@ -112,10 +122,7 @@ def message_class(type_url: str) -> type[Message] | None:
     else:
         if name.startswith(_ROOTS) and _PACKAGE.match(package):
             _import_package(package)
-    try:
-        return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    except KeyError:
-        return None
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
 def short_type(type_url: str) -> str:
@@ -123,6 +130,7 @@ def short_type(type_url: str) -> str:
     return type_url.rpartition("/")[2]
 
 
+@lru_cache(maxsize=4096)
 def _import_package(package: str) -> None:
     while package:  # a nested message: go up to what is a package
         if _PACKAGE.fullmatch(package):
@@ -197,6 +205,19 @@ def unpack(any_message: Any) -> Unpacked:
     return _from_struct(message)
 
 
+def named_type(any_message: Any) -> str:
+    """The type of what an Any holds, without its host part; a TypedStruct's is that which it stands for.
+
+    Asked before `unpack` by who can make the type known. Raises `ConfigError` for a malformed TypedStruct.
+    """
+    name = short_type(any_message.type_url)
+    found = message_class(name) if name in _TYPED_STRUCTS else None
+    if found is None:
+        return name
+    typed_struct: Any = decode(found, any_message.value)
+    return short_type(typed_struct.type_url)
+
+
 def config_json(any_message: Any) -> bytes | None:
     """What an Any says as JSON, for code that takes it so: a TypedStruct's value, or the message's proto JSON. None for
     the bytes of a type that nobody knows. Raises `ConfigError` for malformed ones."""
@@ -204,8 +225,20 @@ def config_json(any_message: Any) -> bytes | None:
     if found is None:
         return None
     message: Any = decode(found, any_message.value)
-    inner = message.value if short_type(any_message.type_url) in _TYPED_STRUCTS else message
-    return json.dumps(json_format.MessageToDict(inner, preserving_proto_field_name=True)).encode()
+    if short_type(any_message.type_url) in _TYPED_STRUCTS:
+        fields = _with_integers(json_format.MessageToDict(message.value))
+    else:
+        fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return json.dumps(fields, sort_keys=True).encode()  # maps have no order, and equal configuration is to be equal
+
+
+def _with_integers(value: Any) -> Any:
+    """A Struct knows no integers, and who wrote ``5`` meant one."""
+    if isinstance(value, dict):
+        return {key: _with_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def decode(message_type: type[Message], raw: bytes) -> Message:

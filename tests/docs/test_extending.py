@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 import trio
 import yaml
-from google.protobuf import json_format
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+from google.protobuf import descriptor_pb2, json_format
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate import Translator
@@ -23,34 +26,59 @@ from mosn_xds.control.translate.model import NodeContext, Options
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.translator import LISTENERS_URL
 from mosn_xds.data.filters.harness import FilterHarness, HarnessContext
+from mosn_xds.spec.extensions import STREAM_FILTERS
 from mosn_xds.spec.filters import ExtensionFilter, HttpFilter
 from mosn_xds.xds.messages import message_class
-from tests.support.client import Connection, request_bytes
+from tests.support.client import Connection, Response, request_bytes
+from tests.support.packages import install
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
+from tests.support.served import Served, listener, message
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "extending.md"
 
 
 def files() -> dict[str, str]:
     """The page's blocks that begin with a file's name."""
-    blocks = re.findall(r"^```\w+\n# (\S+\.\w+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```\w+\n(?:#|//) (\S+\.\w+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return dict(blocks)
+
+
+def entry_points() -> dict[str, dict[str, str]]:
+    """What the page registers, by group: in its project, and in the block about translators."""
+    found: dict[str, dict[str, str]] = {}
+    for block in re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        for group, entries in tomllib.loads(block)["project"]["entry-points"].items():
+            found.setdefault(group, {}).update(entries)
+    return found
+
+
+def compiled(proto: str) -> str:
+    """What protoc makes of the page's message, as far as it matters: a module that adds the file to the pool."""
+    package = re.search(r"package (\S+);", proto)
+    name = re.search(r"message (\w+)", proto)
+    assert package and name
+    file = descriptor_pb2.FileDescriptorProto(name="acme_greeter.proto", package=package[1], syntax="proto3")
+    made = file.message_type.add(name=name[1])
+    numbers = {
+        "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+        "uint32": descriptor_pb2.FieldDescriptorProto.TYPE_UINT32,
+    }
+    for kind, field, number in re.findall(r"^  (\w+) (\w+) = (\d+);$", proto, re.MULTILINE):
+        made.field.add(name=field, number=int(number), type=numbers[kind], label=1)
+    return (
+        "from google.protobuf import descriptor_pool\n"
+        f"DESCRIPTOR = descriptor_pool.Default().AddSerializedFile({file.SerializeToString()!r})\n"
+    )
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A folder to be put on the path, where the page's package is as `pip install` would leave it."""
-    for name, text in files().items():
-        (tmp_path / name).write_text(text)
-    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
-    about = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    lines = []
-    for group, entries in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {place}" for name, place in entries.items())]
-    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    found = files()
+    project = tomllib.loads(found["pyproject.toml"])["project"]
+    found["acme_greeter_pb2.py"] = compiled(found["acme_greeter.proto"])
+    install(tmp_path, found, entry_points(), name=project["name"], version=project["version"])
     return tmp_path
 
 
@@ -152,12 +180,13 @@ class PageEntry(EntryPoint):
         return load(self.module).__dict__[self.attr]
 
 
+def entries(group: str) -> list[EntryPoint]:
+    return [PageEntry(name, place, group) for name, place in entry_points()[group].items()]
+
+
 def translated(buffer: dict[str, Any]) -> tuple[HttpFilter, ...]:
     """The HTTP filters of a listener whose chain has Envoy's buffer filter, by the page's translator."""
-    block = re.search(r'^\[project.entry-points."mosn_xds.translators"\]\n.*?^(?=```)', PAGE.read_text(), re.M | re.S)
-    assert block
-    ((group, entries),) = tomllib.loads(block[0])["project"]["entry-points"].items()
-    registry = Registry([PageEntry(name, place, group) for name, place in entries.items()], frozenset())
+    registry = Registry(entries("mosn_xds.translators"), entries(STREAM_FILTERS))
     filters = "type.googleapis.com/envoy.extensions.filters"
     manager = {
         "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
@@ -195,3 +224,35 @@ def test_the_pages_translator_refuses_with_the_fields_path() -> None:
     with pytest.raises(ConfigError, match="more than 1 MiB") as caught:
         translated({"max_request_bytes": 2 << 20})
     assert str(caught.value.path).endswith("http_filters[0].typed_config.max_request_bytes")
+
+
+def get(port: int, **headers: str) -> Response:
+    with Connection(port) as client:
+        client.send(request_bytes("GET", "/", [("host", "test"), *headers.items()]))
+        return client.read_response()
+
+
+def test_the_pages_own_message_is_decoded_checked_and_served(installed: Path) -> None:
+    port = PortAllocator().take()
+
+    def pushed(raw: bytes) -> Any:
+        found: Any = message(listener("web", port, {"name": "greeter"}))
+        manager = found.filter_chains[0].filters[0].typed_config
+        inside = HttpConnectionManager.FromString(manager.value)
+        inside.http_filters[0].typed_config.type_url = "type.googleapis.com/acme.v1.Greeter"
+        inside.http_filters[0].typed_config.value = raw
+        manager.value = inside.SerializeToString()
+        return found
+
+    with Served(installed / "run", pushed(b"\x0a\x05hello\x10\xc9\x01"), environment=on_path(installed)) as served:
+        answer = get(port)
+        assert (answer.status, answer.body) == (201, b"hello")
+        served.push(pushed(b"\x0a\x05hello\x10\x63"))
+        place = "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config"
+        assert f"web: {place}.status: 99 ends no request (200 to 599)" in served.nack()
+        served.push(pushed(b"\xff"))
+        assert "web: " in served.nack(2) and "Unable to unpack as acme.v1.Greeter" in served.nack(2)
+        assert get(port).status == 201
+        typed = {"@type": "type.googleapis.com/acme.v1.Greeter", "greeting": "as a TypedStruct"}
+        served.push(listener("web", port, {"name": "greeter", "typed_config": typed}))
+        served.wait(lambda: get(port).body == b"as a TypedStruct")

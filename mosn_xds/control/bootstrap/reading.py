@@ -105,5 +105,6 @@ def prepare(value: Any) -> Any:
     type_url = fields.get("@type")
     if isinstance(type_url, str) and message_class(type_url) is None:
         rest = {key: item for key, item in fields.items() if key != "@type"}
+        message_class(_TYPED_STRUCT)  # JSON is read only of types that are loaded
         return {"@type": _TYPED_STRUCT, "type_url": type_url, "value": rest}
     return fields

@@ -13,7 +13,7 @@ from mosn_xds.control.translate.take import Take
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """`value` is None for a type that nobody knows; `any_message` is its configuration as given, if any.
+    """`value` is None for a type that nobody knows; `any_message` is its configuration as given, if any, at `key`.
 
     `shown` names the filter in messages: ``acme of type acme.v1.Greeter``.
     """
@@ -22,6 +22,7 @@ class Configured:
     type_name: str
     value: Any
     any_message: Any
+    key: str
     shown: str
 
 
@@ -32,9 +33,10 @@ def take_configured(take: Take, context: Context, category: Category, name: str)
     config = holder.message_of(field)
     if config is None:
         missing = "without a configuration" if discovery is None else "that comes by extension discovery"
-        return Configured(name, "", None, None, f"{name} {missing}")
+        return Configured(name, "", None, None, "", f"{name} {missing}")
     found = context.extension_of(holder, field, config, category, name)
-    return Configured(name, found.type_name, found.value, config, f"{name} of type {found.type_name}")
+    key = field if discovery is None else f"config_discovery.{field}"
+    return Configured(name, found.type_name, found.value, config, key, f"{name} of type {found.type_name}")
 
 
 def is_skipped(take: Take, context: Context, name: str) -> bool:

@@ -22,7 +22,7 @@ from mosn_xds.control.translate.registry import Category, Registry
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
 from mosn_xds.control.translate.validate import Validator
 from mosn_xds.spec.snapshot import digest
-from mosn_xds.xds.messages import Unpacked, unpack
+from mosn_xds.xds.messages import Unpacked, named_type, unpack
 
 if TYPE_CHECKING:
     from mosn_xds.control.translate.endpoint import EndpointMetadata
@@ -73,7 +73,8 @@ class Context:
         part = self._young.get(part_key)
         if part is None:
             part = self._old.get(part_key) or self._make(parent, key, raw, make)
-            self._remember(part_key, part)
+            if not part.report.files:  # what a file holds is not in `raw`
+                self._remember(part_key, part)
         if not part.report.is_empty:
             parent.report.merge(part.report, parent.path(key))
         return cast(T, part.value)
@@ -128,10 +129,17 @@ class Context:
         """The same for an Any in hand, which stands at `key` of `parent`."""
 
         def make(report: Report) -> Extension:
+            translate = self.registry.find(
+                category, named_type(any_message)
+            )  # first: it may bring the message's module
             unpacked = unpack(any_message)
-            translate = self.registry.find(category, unpacked.type_name)
-            if translate is None or unpacked.message is None:
+            if translate is None:
                 return Extension(unpacked.type_name, None)
+            if unpacked.message is None:
+                raise ConfigError(
+                    f"no message {unpacked.type_name} is known",
+                    hint="the translator's module is to import its _pb2 module",
+                )
             take = self.open(unpacked, any_message.value, report)
             return Extension(unpacked.type_name, translate(take, self, name))
 

@@ -7,10 +7,10 @@ that say that they are optional, types known to decide nothing, and names that t
 
 from mosn_xds.control.translate.configured import is_left_out, is_skipped, take_configured
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.extension_filter import checked, take_extension_filter
 from mosn_xds.control.translate.registry import Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, HttpFilter, RouterFilter, UnknownFilter
-from mosn_xds.xds.messages import config_json
 
 
 def take_http_filters(parent: Take, context: Context, name: str = "http_filters") -> tuple[HttpFilter, ...]:
@@ -44,12 +44,13 @@ def _take_filter(take: Take, context: Context) -> HttpFilter | None:
     if is_skipped(take, context, name):
         return None
     found = take_configured(take, context, Category.HTTP_FILTER, name)
+    if isinstance(found.value, ExtensionFilter):
+        return HttpFilter(name, checked(take, context, found.key, found.value), disabled)
     if found.value is not None:
         return HttpFilter(name, found.value, disabled)
     entry = context.registry.stream_filter(found.type_name, name)
-    config = None if entry is None or found.any_message is None else config_json(found.any_message)
-    if entry is not None and config is not None:
-        return HttpFilter(name, ExtensionFilter(entry, config), disabled)
+    if entry is not None and found.any_message is not None:
+        return HttpFilter(name, take_extension_filter(take, context, found.key, found.any_message, entry), disabled)
     if is_left_out(take, found, optional=optional):
         return None
     reason = f"unknown HTTP filter {found.shown}"

@@ -3,10 +3,11 @@
 from typing import Any
 
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.extension_filter import checked, take_extension_filter
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, FilterDisabled, FilterEnabled, PerFilter
-from mosn_xds.xds.messages import config_json, short_type, unpack
+from mosn_xds.xds.messages import short_type, unpack
 
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
 
@@ -37,11 +38,12 @@ def _translate(take: Take, key: str, name: str, config: Any, context: Context) -
             return FilterEnabled()
         config, key = inner, f"{key}.config"
     found = context.extension_of(take, key, config, Category.ROUTE_CONFIG, name)
-    entry = context.registry.stream_filter(found.type_name, name) if found.value is None else None
-    text = None if entry is None else config_json(config)
-    if entry is not None and text is not None:
-        return ExtensionFilter(entry, text)
+    if isinstance(found.value, ExtensionFilter):
+        return checked(take, context, key, found.value, of_route=True)
     if found.value is None:
+        entry = context.registry.stream_filter(found.type_name, name)
+        if entry is not None:
+            return take_extension_filter(take, context, key, config, entry, of_route=True)
         take.ignore(key, f"no per-route configuration of type {found.type_name} is known")
         return None
     value: PerFilter = found.value

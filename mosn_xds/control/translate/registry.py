@@ -13,13 +13,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from mosn_xds.base.errors import ConfigError
+from mosn_xds.spec.extensions import STREAM_FILTERS, Extensions
 
 if TYPE_CHECKING:
     from mosn_xds.control.translate.context import Context
     from mosn_xds.control.translate.take import Take
 
 ENTRY_POINT_GROUP = "mosn_xds.translators"
-STREAM_FILTER_GROUP = "mosn_xds.stream_filters"
 
 Translate = Callable[["Take", "Context", str], Any]
 """(the configuration, what is shared, the extension's name in the config) to the category's Spec. Raises ConfigError."""
@@ -88,9 +88,9 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.UPSTREAM_FILTER, _EXCHANGE): "network_extensions:metadata_exchange",
     (Category.FORMATTER, f"{_EXTENSIONS}.formatter.req_without_query.v3.ReqWithoutQuery"): "formats:req_without_query",
     (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
-    (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.DownstreamTlsContext"): "transport:tls",
+    (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.DownstreamTlsContext"): "transport:downstream_tls",
     (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
-    (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.UpstreamTlsContext"): "transport:tls",
+    (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.UpstreamTlsContext"): "transport:upstream_tls",
     (Category.UPSTREAM_OPTIONS, f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"): "upstream_options",
     (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.file.v3.FileAccessLog"): "access_log:file_log",
     (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.stream.v3.StdoutAccessLog"): "access_log:stdout_log",
@@ -133,18 +133,18 @@ def factory_name(type_url: str) -> str:
 
 
 class Registry:
-    """Finds translators. `found` are the entry points of other packages, `stream_filters` the names of those that are
-    HTTP filters; None: those that are installed."""
+    """Finds translators, and HTTP filters of other packages. `found` and `filters` are the entry points of the one and
+    the other; None: those that are installed."""
 
-    def __init__(self, found: Iterable[EntryPoint] | None = None, stream_filters: frozenset[str] | None = None) -> None:
+    def __init__(self, found: Iterable[EntryPoint] | None = None, filters: Iterable[EntryPoint] | None = None) -> None:
         self._entry_points: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
             self._entry_points.setdefault(entry.name, []).append(entry)
         self._loaded: dict[tuple[Category, str], Translate | None] = {}
-        self._stream_filters: frozenset[str] | None = stream_filters
+        self.stream_filters = Extensions(STREAM_FILTERS, filters)
 
     def __repr__(self) -> str:
-        return f"<Registry {len(BUILT_IN)} built in, {len(self._entry_points)} by entry point>"
+        return f"<Registry {len(BUILT_IN)} built in, {len(self._entry_points)} by entry point, {self.stream_filters!r}>"
 
     def find(self, category: Category, type_name: str) -> Translate | None:
         """The translator, None for a type that nobody knows there. Raises ConfigError for a broken entry point."""
@@ -156,9 +156,7 @@ class Registry:
     def stream_filter(self, type_name: str, name: str) -> str | None:
         """The entry point of an HTTP filter of somebody else's: called like its configuration's type, or like the filter
         in the chain. Such filters need no translator, they get their configuration as JSON."""
-        if self._stream_filters is None:
-            self._stream_filters = frozenset(entry.name for entry in entry_points(group=STREAM_FILTER_GROUP))
-        return next((known for known in (type_name, name) if known in self._stream_filters), None)
+        return next((known for known in (type_name, name) if known in self.stream_filters), None)
 
     def _load(self, category: Category, type_name: str) -> Translate | None:
         place = BUILT_IN.get((category, type_name))

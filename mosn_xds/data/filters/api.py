@@ -31,9 +31,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-import msgspec
-
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.filters.per_route import PerRoute
+from mosn_xds.spec.extensions import STREAM_FILTERS, Extension, ExtensionOptions
+from mosn_xds.spec.filters import ExtensionFilter
 
 if TYPE_CHECKING:
     from mosn_xds.data.observe.info import ConnectionInfo
@@ -146,15 +147,14 @@ class FilterContext(Protocol):
         ...
 
 
-class FilterOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what a filter can be configured with: fields are options, an unknown option is an error."""
+FilterOptions = ExtensionOptions
+"""Base of a filter's `Options`."""
 
 
-class StreamFilter:
+class StreamFilter(Extension):
     """Base of stream filters; every phase here does nothing and is left out of the compiled chain."""
 
-    Options: ClassVar[type[FilterOptions]] = FilterOptions
-    """The type of `options`; the JSON of the configuration is decoded into it."""
+    GROUP: ClassVar[str] = STREAM_FILTERS
 
     name: str = ""
     """The name in the chain; set by the builder before the first stream."""
@@ -162,6 +162,15 @@ class StreamFilter:
     def __init__(self, options: Any, context: "FilterContext") -> None:
         self.options = options
         self.context = context
+        self._of_route: PerRoute[ExtensionFilter, Any] = PerRoute(self._decode_of_route)
+
+    def _decode_of_route(self, spec: ExtensionFilter) -> ExtensionOptions:
+        return self.decode_options(spec.config, of_route=True)
+
+    def options_for(self, stream: FilterStream) -> Any:
+        """The options that the stream's route gives the filter, `options` where it says nothing. Decoded once."""
+        found = stream.filter_config(self.name)
+        return self._of_route.of(found) if isinstance(found, ExtensionFilter) else self.options
 
     def on_request(self, stream: FilterStream, end: bool) -> Verdict | Awaitable[Verdict]:
         """The request head has come and its route is known; `end`: no body will follow."""

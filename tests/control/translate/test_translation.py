@@ -11,13 +11,12 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.bootstrap.reading import prepare
 from mosn_xds.control.translate import ADS, DnsFamily, Need, NodeContext, Options, SourceKind, Translated, Translator
 from mosn_xds.control.translate.hcm import ROUTES_URL
-from mosn_xds.control.translate.registry import Category, Registry, Translation
+from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.translator import CLUSTERS_URL, ENDPOINTS_URL, LISTENERS_URL
 from mosn_xds.spec import cluster as cluster_spec
 from mosn_xds.spec.cluster import Breakers, Cluster, Endpoint, Health, LeastRequest, RingHash
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.filters import (
-    ExtensionFilter,
     FaultFilter,
     FilterDisabled,
     HttpFilter,
@@ -318,55 +317,6 @@ def test_a_tls_chain_is_known_as_one() -> None:
     assert isinstance(found.spec, Listener) and chain is not None
     assert (chain.transport, found.spec.chains[0].transport) == ("raw_buffer", "tls")
     assert found.unread == ("filter_chains[0].transport_socket.typed_config (TLS is not supported yet)",)
-
-
-def test_a_filter_of_another_package_gets_its_configuration_as_json() -> None:
-    registry = Registry([], frozenset({"acme.Unheard"}))
-    translator = Translator(NodeContext(), Options(), registry)
-    found, translated = http_filters({"name": "greeter", "typed_config": UNHEARD}, translator=translator)
-    assert found[0] == HttpFilter("greeter", ExtensionFilter("acme.Unheard", b'{"greeting": "hello"}'))
-    assert translated.warnings == ()
-
-
-class FakeEntryPoint:
-    """An entry point that leads to `found`."""
-
-    def __init__(self, name: str, found: object) -> None:
-        self.name = name
-        self.value = "acme:translation"
-        self.found = found
-
-    def load(self) -> object:
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-
-GRPC_WEB = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
-
-
-def test_a_translator_of_another_package_is_found_by_its_type() -> None:
-    mine = Translation(Category.HTTP_FILTER, lambda take, context, name: ExtensionFilter("web"))
-    registry = Registry([FakeEntryPoint(GRPC_WEB, mine)], frozenset())  # type: ignore[list-item]
-    found, _ = http_filters(
-        {"name": "web", "typed_config": typed("filters.http.grpc_web.v3.GrpcWeb")},
-        translator=Translator(NodeContext(), Options(), registry),
-    )
-    assert found[0].config == ExtensionFilter("web")
-
-
-@pytest.mark.parametrize(
-    ("entries", "text"),
-    [
-        ([ImportError("no acme")], "cannot be loaded: no acme"),
-        (["not a translation"], "is not a Translation"),
-        ([Translation(Category.HTTP_FILTER, lambda *_: None)] * 2, "has several entry points"),
-    ],
-)
-def test_a_broken_entry_point_is_one_clear_error(entries: list[object], text: str) -> None:
-    registry = Registry([FakeEntryPoint(GRPC_WEB, entry) for entry in entries], frozenset())  # type: ignore[misc]
-    with pytest.raises(ConfigError, match=text):
-        registry.find(Category.HTTP_FILTER, GRPC_WEB)
 
 
 def test_unknown_fields_are_refused_where_that_is_asked() -> None:
