@@ -53,10 +53,14 @@ class Trailers(msgspec.Struct, gc=False):
 
 
 class StreamReset(msgspec.Struct, gc=False):
-    """The peer, or the end of the connection, ended the stream early."""
+    """The peer, or the end of the connection, ended the stream early. `details` are Envoy's, where the codec has them.
+
+    REMOTE_REFUSED says that the peer has not looked at the request: it may be sent again, whatever it is.
+    """
 
     stream_id: int
     reason: ResetReason
+    details: str = ""
 
 
 class BadRequest(msgspec.Struct, gc=False):
@@ -81,13 +85,42 @@ class BadResponse(msgspec.Struct, gc=False):
 
 
 class GoAway(msgspec.Struct, gc=False):
-    """The peer of a multiplexed connection takes no streams above `last_stream_id`; those were not processed."""
+    """The peer of a multiplexed connection takes no streams above `last_stream_id`; those were not processed.
+
+    `StreamReset` (REMOTE_REFUSED) says so of each one. `code` and `debug` are the peer's; code 0 is a graceful end.
+    """
 
     last_stream_id: int
+    code: int = 0
+    debug: bytes = b""
+
+
+class PeerSettings(msgspec.Struct, gc=False):
+    """The peer of a multiplexed connection has said, or changed, how many streams it takes at once."""
+
+    max_concurrent_streams: int
+
+
+class Writable(msgspec.Struct, gc=False):
+    """Less than half of the high-water mark waits on a stream of which `send_data` said that it was above."""
+
+    stream_id: int
+
+
+class PingAnswered(msgspec.Struct, gc=False):
+    """The answer to our last `ping`."""
 
 
 class ConnectionClosed(msgspec.Struct, gc=False):
-    """The connection is over for reading; whatever streams were open have ended."""
+    """The connection is over for reading; whatever streams were open have ended.
+
+    A multiplexed codec says why: an error code of the protocol, and a text (`details` in Envoy's words where it has some).
+    Send what the codec has to say, then close; at once if `abrupt`, for such a peer would not listen.
+    """
+
+    code: int = 0
+    details: str = ""
+    abrupt: bool = False
 
 
 Event = (
@@ -100,5 +133,8 @@ Event = (
     | BadRequest
     | BadResponse
     | GoAway
+    | PeerSettings
+    | Writable
+    | PingAnswered
     | ConnectionClosed
 )

@@ -1,0 +1,145 @@
+"""Between HTTP/2's header lists and heads: pseudo headers, cookies, upgrades.
+
+An upgrade in HTTP/1 (``GET`` with ``upgrade: websocket``, answered 101) is an extended CONNECT in HTTP/2 (RFC 8441: with
+``:protocol``, answered 200). A head always shows HTTP/1's form, as in Envoy, so that nobody above cares: reading turns an
+extended CONNECT into such a GET, writing turns it back. Limits are checked here, in Envoy's terms: the bytes of names and
+values and the number of fields, pseudo headers included.
+"""
+
+from collections.abc import Sequence
+
+from mosn_xds.data.codec.head import Field, Fields, RequestHead, ResponseHead, Version
+from mosn_xds.data.codec.http1.options import UnderscoreAction
+from mosn_xds.data.codec.http1.rules import CANONICAL_NAMES, METHODS
+from mosn_xds.data.codec.http2 import codes
+from mosn_xds.data.codec.http2.options import Http2Options
+from mosn_xds.data.codec.http2.stats import Http2Stats
+
+_HTTP2 = Version.HTTP2
+_COLON = 0x3A
+_CONNECTION_SPECIFIC = frozenset(
+    (b"connection", b"upgrade", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"http2-settings", b"host")
+)
+_NEVER_INDEXED_BYTES = 64
+_UPGRADE = b"upgrade"
+
+
+class Overflow(Exception):
+    """A header section beyond the limits, or with a name that is not wanted; the text is Envoy's details."""
+
+
+def check_limits(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> None:
+    """Raises `Overflow`."""
+    # The size is only added up if it may matter: a section of a few fields takes 1 us to add up.
+    if len(fields) > options.max_headers_count or (
+        sum([len(name) + len(value) for name, value in fields]) > options.max_headers_bytes
+    ):
+        stats.header_overflow += 1
+        raise Overflow(codes.TOO_MANY_HEADERS)
+
+
+def request_head(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> RequestHead:
+    """The head of a header list that is well-formed (RFC 9113 section 8.3). Raises `Overflow`."""
+    check_limits(fields, options, stats)
+    method = scheme = path = protocol = b""
+    authority: bytes | None = None
+    host: bytes | None = None
+    crumbs: list[bytes] | None = None
+    kept: Fields = []
+    canonical = CANONICAL_NAMES
+    for name, value in fields:
+        known = canonical.get(name)
+        if known is not None and known != b"cookie":
+            kept.append((known, value))
+        elif name[0] == _COLON:
+            if name == b":method":
+                method = METHODS.get(value, value)
+            elif name == b":path":
+                path = value
+            elif name == b":scheme":
+                scheme = value.lower()
+            elif name == b":authority":
+                authority = value
+            elif name == b":protocol":
+                protocol = value
+        elif name == b"cookie":
+            if crumbs is None:
+                crumbs = []
+            crumbs.append(value)
+        elif name == b"host":
+            host = value
+        else:
+            kept.append((name, value))
+    if crumbs is not None:
+        kept.append((b"cookie", b"; ".join(crumbs)))
+    head = RequestHead(method, scheme, host if authority is None else authority, path, _HTTP2, kept)
+    if options.underscores is not UnderscoreAction.ALLOW:
+        _treat_underscores(head, options.underscores, stats)
+    if protocol:
+        head.method = b"GET"
+        head.upgrade = protocol.lower()
+        kept += ((b"upgrade", protocol), (b"connection", _UPGRADE))
+    return head
+
+
+def _treat_underscores(head: RequestHead, action: UnderscoreAction, stats: Http2Stats) -> None:
+    fields = [field for field in head.fields if b"_" not in field[0]]
+    dropped = len(head.fields) - len(fields)
+    if not dropped:
+        return
+    if action is UnderscoreAction.REJECT_REQUEST:
+        stats.requests_rejected_with_underscores_in_headers += 1
+        raise Overflow(codes.UNEXPECTED_UNDERSCORE)
+    stats.dropped_headers_with_underscores += dropped
+    head.fields = fields
+
+
+def request_fields(head: RequestHead) -> Fields:
+    """The header list of a request."""
+    authority = head.authority or b""
+    if head.upgrade is not None:
+        fields = [
+            (b":method", b"CONNECT"), (b":scheme", head.scheme or b"http"), (b":authority", authority),
+            (b":path", head.path), (b":protocol", head.get(_UPGRADE) or head.upgrade),
+        ]  # fmt: skip
+        fields += [f for f in head.fields if f[0] not in _CONNECTION_SPECIFIC and f != (b"content-length", b"0")]
+        return fields
+    if head.method == b"CONNECT":
+        fields = [(b":method", b"CONNECT"), (b":authority", authority)]
+    else:
+        fields = [
+            (b":method", head.method), (b":scheme", head.scheme or b"http"), (b":authority", authority),
+            (b":path", head.path),
+        ]  # fmt: skip
+    return fields + ordinary(head.fields)
+
+
+def response_head(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> ResponseHead:
+    """The head of a well-formed header list. Raises `Overflow`."""
+    check_limits(fields, options, stats)
+    canonical = CANONICAL_NAMES
+    return ResponseHead(int(fields[0][1]), [(canonical.get(name, name), value) for name, value in fields[1:]], _HTTP2)
+
+
+def upgraded_response(head: ResponseHead, protocol: bytes) -> None:
+    """Make the answer to an extended CONNECT look as in HTTP/1: 101 if it was granted."""
+    if 200 <= head.status < 300:
+        head.status = 101
+        head.fields += ((b"upgrade", protocol), (b"connection", _UPGRADE))
+
+
+def response_fields(head: ResponseHead, *, upgrade: bool) -> Fields:
+    """The header list of a response; `upgrade`: to an extended CONNECT."""
+    status = 200 if upgrade and head.status == 101 else head.status
+    return [(b":status", _STATUS.get(status) or b"%d" % status), *ordinary(head.fields)]
+
+
+def ordinary(fields: Fields) -> Fields:
+    """Without what means something to one HTTP/1 connection only."""
+    for name, _ in fields:
+        if name in _CONNECTION_SPECIFIC:
+            return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
+    return fields
+
+
+_STATUS = {status: b"%d" % status for status in range(100, 600)}
