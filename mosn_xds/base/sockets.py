@@ -6,7 +6,9 @@ group lets anybody of the same user join, so a port that a stranger holds would 
 
 A bound socket receives nothing before it listens; `shutdown(SHUT_RDWR)` takes a listening socket out of its group (its
 queue is reset, the address stays bound), and `listen` lets it join again. Options set on a listening socket pass to the
-connections that it accepts: TCP_NODELAY and keep-alive are set once here and cost nothing per connection.
+connections that it accepts: TCP_NODELAY and keep-alive are set once here and cost nothing per connection. They can be
+changed while it listens (`change_options`): another socket in its place would mean that connections that nobody has
+accepted yet, and handshakes under way, end with the old one.
 
 Addresses are plain: `host` is a literal IP, or a unix path (``/path``, ``./path``, ``@name`` for an abstract one); names
 are not resolved here.
@@ -18,10 +20,13 @@ import os
 import resource
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+_SO_BUF_LOCK = 72
+_BUFFERS = ((socket.SOL_SOCKET, socket.SO_RCVBUF), (socket.SOL_SOCKET, socket.SO_SNDBUF))
 _SOMAXCONN_FILE = "/proc/sys/net/core/somaxconn"
 
 SocketAddress = tuple[str, int] | str | bytes
@@ -129,20 +134,11 @@ def _bind(host: str, port: int, options: ListenOptions, *, shared: bool) -> sock
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        v6 = family == socket.AF_INET6
-        level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
-        if v6:
-            sock.setsockopt(level, socket.IPV6_V6ONLY, not options.ipv4_compat)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not options.ipv4_compat)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if options.transparent:
-            sock.setsockopt(level, _IPV6_TRANSPARENT if v6 else _IP_TRANSPARENT, 1)
-        if options.freebind:
-            sock.setsockopt(level, _IPV6_FREEBIND if v6 else _IP_FREEBIND, 1)
-        if options.keepalive is not None:
-            set_keepalive(sock, options.keepalive)
-        _set_options(sock, options)
+        _set_options(sock, _changeable(family, options))
         sock.bind((host, port))
     except BaseException:
         sock.close()
@@ -155,7 +151,7 @@ def _bind_unix(host: str, options: ListenOptions) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _set_options(sock, options)
+        _set_options(sock, _changeable(socket.AF_UNIX, options))
         if isinstance(address, str):
             _remove_stale(address)
         sock.bind(address)
@@ -181,21 +177,106 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
 
 
-def _set_options(sock: socket.socket, options: ListenOptions) -> None:
-    for level, name, value in options.options:
-        sock.setsockopt(level, name, value)
-
-
 def set_keepalive(sock: socket.socket, keepalive: Keepalive) -> None:
     """Raises OSError for values that the kernel refuses."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_options(sock, _keepalive(keepalive))
+
+
+_Settings = dict[tuple[int, int], int | bytes]
+"""Values by (level, name), in the order in which they are set."""
+
+
+def _keepalive(keepalive: Keepalive) -> _Settings:
+    found: _Settings = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1}
     for name, value in (
         (socket.TCP_KEEPCNT, keepalive.probes),
         (socket.TCP_KEEPIDLE, keepalive.time_s),
         (socket.TCP_KEEPINTVL, keepalive.interval_s),
     ):
         if value is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, name, value)
+            found[socket.IPPROTO_TCP, name] = value
+    return found
+
+
+def _changeable(family: int, options: ListenOptions) -> _Settings:
+    """What of `options` holds for a socket that is bound as well as for a new one."""
+    found: _Settings = {}
+    if family != socket.AF_UNIX:
+        v6 = family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
+        found[socket.IPPROTO_TCP, socket.TCP_NODELAY] = 1
+        if options.transparent:
+            found[level, _IPV6_TRANSPARENT if v6 else _IP_TRANSPARENT] = 1
+        if options.freebind:
+            found[level, _IPV6_FREEBIND if v6 else _IP_FREEBIND] = 1
+        if options.keepalive is not None:
+            found |= _keepalive(options.keepalive)
+    for level, name, value in options.options:
+        found[level, name] = value
+    return found
+
+
+def _set_options(sock: socket.socket, settings: _Settings) -> None:
+    for (level, name), value in settings.items():
+        sock.setsockopt(level, name, value)
+
+
+def change_options(socks: Sequence[socket.socket], before: ListenOptions, after: ListenOptions) -> None:
+    """Make sockets that were bound with `before` what they were had they been bound with `after`; they may be listening.
+
+    What `after` does not speak of becomes what a new socket has. The bind itself stays: `reuse_port`, `ipv4_compat` and
+    `unix_mode` have no effect. Raises OSError, and the sockets are as before, for what the kernel refuses to a bound
+    socket.
+    """
+    family = socks[0].family
+    old, new = _changeable(family, before), _changeable(family, after)
+    changes = {key: value for key, value in new.items() if old.get(key) != value}
+    left = _defaults(family, {key: value for key, value in old.items() if key not in new})
+    try:
+        for sock in socks:
+            _set_options(sock, changes | left)
+            _free_buffers(sock, left)
+    except OSError:
+        with contextlib.suppress(OSError):  # an option that can be set, but not asked for
+            undo = _defaults(family, {key: value for key, value in changes.items() if key not in old}) | old
+            for sock in socks:
+                _set_options(sock, undo)
+        raise
+
+
+def check_change(host: str, before: ListenOptions, after: ListenOptions) -> None:
+    """Whether `change_options` would succeed for sockets bound to `host`. Raises BindError."""
+    if before == after:
+        return
+    family = family_of(host)
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            if family != socket.AF_UNIX:
+                trial.bind(("", 0))
+            _set_options(trial, _changeable(family, before))
+            change_options([trial], before, after)
+    except OSError as error:
+        raise BindError(f"cannot change the socket options of '{host}': {error.strerror}", error.errno or 0) from error
+
+
+def _defaults(family: int, settings: _Settings) -> _Settings:
+    """What a new socket has in place of `settings`. Raises OSError for what cannot be asked for."""
+    found: _Settings = {}
+    with socket.socket(family, socket.SOCK_STREAM) as fresh:
+        for key, value in settings.items():
+            if isinstance(value, bytes):
+                found[key] = fresh.getsockopt(*key, len(value))
+            else:
+                now = fresh.getsockopt(*key)
+                found[key] = now // 2 if key in _BUFFERS else now  # the kernel doubles what it is told
+    return found
+
+
+def _free_buffers(sock: socket.socket, settings: _Settings) -> None:
+    """A buffer whose size was set once does not grow any more; one that is not set any more does."""
+    if any(key in settings for key in _BUFFERS):
+        with contextlib.suppress(OSError):  # Linux 5.14
+            sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
 
 
 def listen_backlog(configured: int | None) -> int:

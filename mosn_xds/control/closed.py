@@ -63,7 +63,15 @@ def closed_from_bytes(name: str, raw: bytes, reason: str) -> Listener | None:
     if not addresses:
         return None
     bind = not found.HasField("bind_to_port") or found.bind_to_port.value
-    shut = Listener(name, addresses, bind_to_port=bind, socket_uid=digest(encode(addresses)), closed_reason=reason)
+    reuse_port = not found.HasField("enable_reuse_port") or found.enable_reuse_port.value
+    shut = Listener(
+        name,
+        addresses,
+        bind_to_port=bind,
+        reuse_port=reuse_port,
+        socket_uid=digest(encode((addresses, reuse_port))),
+        closed_reason=reason,
+    )
     return msgspec.structs.replace(shut, base_uid=digest(encode(shut)))
 
 

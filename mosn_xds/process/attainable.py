@@ -1,11 +1,13 @@
 """From the Snapshot that is wanted to the one that workers can have, with the sockets for it.
 
-Three things stand between the two. An Item that a worker refused (a defect of ours) is replaced by what was last good
-under its name, for all workers. A listener whose address cannot be bound is left out, its predecessor serving on; it
-is to be tried again. And listeners that an operator stopped (`/drain_listeners`) are gone, whatever Pilot says: a socket
-that nobody accepts from must not go on listening.
+Three things stand between the two. An Item that a worker refused (a defect, of ours or of an extension) is replaced by what
+was last good under its name, for all workers; a listener without such a predecessor by one that closes its connections,
+so that they never fall to another listener. A listener whose address cannot be bound is left out, its predecessor serving
+on; it is to be tried again. And listeners that an operator stopped (`/drain_listeners`) are gone, whatever Pilot says: a
+socket that nobody accepts from must not go on listening.
 """
 
+import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from enum import Enum
 import msgspec
 
 from mosn_xds.base.errors import ConfigError
+from mosn_xds.control.closed import closed
 from mosn_xds.process.sockets import ListenerSockets, SocketKey, socket_key
 from mosn_xds.spec import feed
 from mosn_xds.spec.listener import Listener, TrafficDirection
-from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot
+from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot, make_item
 
 _log = logging.getLogger("mosn_xds.supervise")
 
@@ -30,6 +33,8 @@ class Refusal:
     name: str
     uid: bytes
     reason: str
+    serving: bool
+    """What was last good under the name serves on; otherwise there is a hole."""
 
 
 class Stopped(Enum):
@@ -76,8 +81,11 @@ class Attainable:
         unbound: dict[str, ConfigError] = {}
         for key in [key for key in items if key[0] is Kind.LISTENER]:
             try:
-                if self._is_stopped(self._bind(items[key])):
+                bound = self._bind(items[key])
+                if self._is_stopped(bound):
                     del items[key]
+                elif bound.key is not None:
+                    self.sockets.apply(bound.key)
             except ConfigError as error:
                 unbound[key[1]] = error
                 if key[1] not in self.unbound:
@@ -97,10 +105,22 @@ class Attainable:
             good = self._good.get(key)
             if item is None or item.uid != refusal.uid:
                 del self.refusals[key]
-            elif good is None:
-                del items[key]
-            elif good.uid != refusal.uid:
+                continue
+            if good is not None and self._is_closed(good):
+                good = None
+            # What is good may be what was refused: a sibling has built it.
+            serving = good is not None and good.uid != refusal.uid
+            self.refusals[key] = dataclasses.replace(refusal, serving=serving)
+            if good is not None:
                 items[key] = good
+            elif item.kind is Kind.LISTENER:
+                shut = closed(self._decoder.decode(item.raw), f"refused by a worker: {refusal.reason}")
+                items[key] = make_item(Kind.LISTENER, item.name, shut)
+            else:
+                del items[key]
+
+    def _is_closed(self, item: Item) -> bool:
+        return item.kind is Kind.LISTENER and bool(self._decoder.decode(item.raw).closed_reason)
 
     def _is_stopped(self, bound: _Bound) -> bool:
         return self.stopped is Stopped.ALL or (self.stopped is Stopped.INBOUND and bound.inbound)
@@ -114,12 +134,19 @@ class Attainable:
             found = self._bound[item.uid] = _Bound(socket_key(listener), inbound)
         return found
 
+    @property
+    def holes(self) -> list[Refusal]:
+        """What some worker could not build and nothing stands in for: Pilot believes that it serves."""
+        return [refusal for refusal in self.refusals.values() if not refusal.serving]
+
     def can_bind_more(self) -> list[str]:
         """Try again what could not be bound; the names of the listeners that now can be."""
         found = []
         for name in self.unbound:
             try:
-                self._bind(self.wanted.items[Kind.LISTENER, name])
+                bound = self._bind(self.wanted.items[Kind.LISTENER, name])
+                if bound.key is not None:
+                    self.sockets.apply(bound.key)
             except ConfigError:
                 continue
             found.append(name)
@@ -148,7 +175,7 @@ class Attainable:
         wanted, known = self.wanted.items.get(key), self.refusals.get(key)
         if wanted is None or wanted.uid != message.uid or (known is not None and known.uid == message.uid):
             return False
-        self.refusals[key] = Refusal(message.kind, message.name, message.uid, message.reason)
+        self.refusals[key] = Refusal(message.kind, message.name, message.uid, message.reason, serving=False)
         return True
 
     def note_good(self, held: Snapshot) -> None:

@@ -41,6 +41,8 @@ class Configure(Message, frozen=True, tag="configure"):
 class Sockets(Message, frozen=True, tag="sockets"):
     """Bound sockets of one listener, a descriptor for each address in order; replaces those given before for that name.
 
+    Some of them may be the same sockets as before.
+
     While the worker stands in for siblings that are missing, a round of descriptors for each of them follows its own.
     Sent before the `Put` that needs them; for a listener that serves on this `socket_uid` already, they take effect at once.
     """

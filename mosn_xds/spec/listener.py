@@ -263,7 +263,7 @@ class TrafficDirection(IntEnum):
 class Listener(Spec, frozen=True):
     """envoy.config.listener.v3.Listener.
 
-    `socket_uid` digests what a socket is made of (addresses, options): when it changes, new sockets are bound. `base_uid`
+    `socket_uid` digests what its sockets are made of (addresses, options): when it changes, they change. `base_uid`
     digests everything but the chains: when only chains changed, only the connections of changed chains drain.
     `closed_reason` is set for a listener that Pilot sent but that is refused or warming for the first time: it owns its
     address and closes each connection with this reason (never handed to a catch-all).

@@ -9,7 +9,15 @@ import sys
 
 import pytest
 
-from mosn_xds.base.sockets import BindError, Keepalive, ListenOptions, bind_sockets, listen_backlog
+from mosn_xds.base.sockets import (
+    BindError,
+    Keepalive,
+    ListenOptions,
+    bind_sockets,
+    change_options,
+    check_change,
+    listen_backlog,
+)
 
 
 def accept_all(sock: socket.socket) -> int:
@@ -199,3 +207,55 @@ def test_the_descriptor_limit_is_raised_to_hard() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == [str(min(hard, 5000))] * 2
+
+
+def test_options_change_while_a_socket_listens_and_go_back_to_what_a_new_one_has() -> None:
+    plain = ListenOptions()
+    odd = ListenOptions(
+        freebind=True,
+        keepalive=Keepalive(time_s=77),
+        options=((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1234), (socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)),
+    )
+    (sock,) = bind_sockets("127.0.0.1", 0, 1, plain)
+    (other,) = bind_sockets("127.0.0.1", 0, 1, odd)
+    with sock, other:
+        sock.listen()
+        options = [
+            (socket.IPPROTO_IP, 15),  # IP_FREEBIND
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            (socket.SOL_SOCKET, socket.SO_RCVBUF),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+        ]
+        was = [sock.getsockopt(*option) for option in options]
+        with socket.create_connection(sock.getsockname()) as waiting:
+            change_options([sock], plain, odd)
+            changed = [sock.getsockopt(*option) for option in options]
+            assert changed == [other.getsockopt(*option) for option in options]
+            assert all(a != b for a, b in zip(was, changed, strict=True))
+            change_options([sock], odd, plain)
+            assert [sock.getsockopt(*option) for option in options] == was
+            accepted, _ = sock.accept()  # who waited is still there
+            with accepted:
+                accepted.send(b"x")
+                assert waiting.recv(1) == b"x"
+
+
+def test_an_option_that_a_bound_socket_cannot_take_changes_nothing() -> None:
+    plain = ListenOptions()
+    dual = ListenOptions(
+        options=(
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1234),
+            (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0),
+        )
+    )
+    try:
+        (sock,) = bind_sockets("::1", 0, 1)
+    except BindError:
+        pytest.skip("no IPv6 here")
+    with sock:
+        with pytest.raises(OSError):
+            change_options([sock], plain, dual)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        with pytest.raises(BindError, match="cannot change the socket options of '::1': Invalid argument"):
+            check_change("::1", plain, dual)

@@ -30,6 +30,7 @@ class ChangeKind(Enum):
     FILTER_CHAIN = "filter chain"
     LISTENER = "listener"
     SOCKET = "listener's socket"
+    NAME = "listener's name"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class MeshState:
     chain: int = 0
     listener: int = 0
     socket: int = 0
+    name: int = 0
 
 
 _FIELD = {
@@ -51,7 +53,18 @@ _FIELD = {
     ChangeKind.FILTER_CHAIN: "chain",
     ChangeKind.LISTENER: "listener",
     ChangeKind.SOCKET: "socket",
+    ChangeKind.NAME: "name",
 }
+
+_SOCKETS: tuple[dict[str, Any], ...] = (
+    {},
+    {"socket_options": [{"level": 1, "name": 9, "int_value": 1, "state": "STATE_PREBIND"}]},  # SO_KEEPALIVE
+    {"freebind": True},
+    {"tcp_backlog_size": 2048},
+    {"socket_options": [{"level": 1, "name": 8, "int_value": 300000, "state": "STATE_PREBIND"}]},  # SO_RCVBUF
+    {"socket_options": [{"level": 6, "name": 4, "int_value": 100, "state": "STATE_PREBIND"}]},  # TCP_KEEPIDLE
+)
+"""What a listener's socket may be made of: nothing that a client could see."""
 
 
 def socket_address(port: int) -> dict[str, Any]:
@@ -64,6 +77,8 @@ class LoadMesh:
     def __init__(self, port: int, upstream_ports: list[int], websocket_port: int, *, access_log: str = "") -> None:
         self.name = "load"
         """Of the listener, the route table and the cluster; also the prefix of statistics."""
+        self.shared_socket = False
+        """All workers accept from one socket."""
         self.table = ""
         """Of the route table, if it has another name."""
         self.port = port
@@ -202,7 +217,7 @@ class LoadMesh:
         inspector = f"{_FILTERS}listener.http_inspector.v3.HttpInspector"
         listener = {
             "@type": f"{_TYPES}config.listener.v3.Listener",
-            "name": self.name,
+            "name": self.name if state.name % 2 == 0 else f"{self.name} again",
             "address": socket_address(self.port),
             "per_connection_buffer_limit_bytes": 1048576 + state.listener % 1000,
             "listener_filters": [
@@ -212,9 +227,9 @@ class LoadMesh:
                 {"name": "http", "filters": [{"name": "http", "typed_config": manager}]},
             ],
         }
-        if state.socket % 2:
-            # SO_KEEPALIVE: harmless, but another socket.
-            listener["socket_options"] = [{"level": 1, "name": 9, "int_value": 1, "state": "STATE_PREBIND"}]
+        listener.update(_SOCKETS[state.socket % len(_SOCKETS)])
+        if self.shared_socket:
+            listener["enable_reuse_port"] = False
         return listener
 
 

@@ -36,8 +36,9 @@ NOTICED_BY_NOBODY = (
     ChangeKind.ENDPOINTS,
     ChangeKind.FILTER_CHAIN,
     ChangeKind.LISTENER,
+    ChangeKind.SOCKET,
+    ChangeKind.NAME,
 )
-"""A changed socket is not among them: a connection in the few microseconds between two sockets is reset."""
 
 DRAIN_STRATEGIES = ("immediate", "gradual")
 
@@ -94,7 +95,26 @@ def test_changes_of_all_kinds_cost_no_request_and_no_connection(world: LoadWorld
     assert sum(proxy.stats("worker_refusals|task_failures|reactor_failures").values()) == 0
 
 
-@pytest.mark.parametrize("kind", [ChangeKind.FILTER_CHAIN, ChangeKind.LISTENER, ChangeKind.SOCKET])
+@pytest.mark.parametrize("shared", [False, True], ids=["socket per worker", "one socket"])
+def test_changed_socket_options_cost_no_connection(world: LoadWorld, shared: bool) -> None:
+    world.mesh.shared_socket = shared
+    world.mesh.push(world.resources)
+    proxy = world.start("--drain-strategy", "immediate", "--drain-time-s", "1")
+    port = world.mesh.port
+    clients = [Callers(port, 8), *(Dialer(port, pause_s=0.0) for _ in range(3)), WebSocketClient(port)]
+    with contextlib.ExitStack() as stack:
+        for client in clients:
+            stack.enter_context(client)
+        push_changes(world, (ChangeKind.SOCKET,), 40, 2.0)
+        settle(proxy)
+    assert failures(*clients) == []
+    assert all(client.answers > 20 for client in clients)
+    assert world.pilot is not None
+    assert world.pilot.nacks == []
+    assert min(generations(proxy)) > 20
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.FILTER_CHAIN, ChangeKind.LISTENER, ChangeKind.SOCKET, ChangeKind.NAME])
 def test_connections_that_nobody_has_accepted_yet_survive_a_change(
     served: tuple[LoadWorld, Proxy], kind: ChangeKind
 ) -> None:
@@ -128,6 +148,17 @@ def test_connection_whose_first_bytes_are_awaited_survives_a_change(served: tupl
         connection.send(REQUEST)
         response = connection.read_response()
         assert (response.status, response.get("connection")) == (200, None)
+
+
+def test_connection_whose_first_bytes_are_awaited_survives_its_listener(served: tuple[LoadWorld, Proxy]) -> None:
+    world, proxy = served
+    with Connection(world.mesh.port) as connection:
+        wait_until(lambda: sum(proxy.stats("downstream_pre_cx_active").values()) == 1, 5)
+        world.change(ChangeKind.NAME)  # one listener goes, another one has its address
+        settle(proxy)
+        connection.send(REQUEST)
+        response = connection.read_response()
+        assert (response.status, response.get("connection")) == (200, "close")
 
 
 @pytest.mark.parametrize("kind", [ChangeKind.FILTER_CHAIN, ChangeKind.LISTENER])
@@ -206,7 +237,7 @@ def load_and_change(world: LoadWorld, proxy: Proxy, *, requests: int, changes: i
     """At least so many requests while so many changes go by; returns when everything has drained."""
     callers = Callers(world.mesh.port, 8, pause_s=0.0)
     pushed = 0
-    next_kind = in_turn(*NOTICED_BY_NOBODY, ChangeKind.SOCKET)
+    next_kind = in_turn(*NOTICED_BY_NOBODY)
     with callers, WebSocketClient(world.mesh.port):
         while callers.answers < requests or pushed < changes:
             if pushed < changes and callers.answers >= pushed * requests / changes:
@@ -260,6 +291,34 @@ def test_a_hundred_thousand_requests_and_a_thousand_changes_leave_memory_flat(wo
 
 
 # --- the thousand -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not Wrk.installed(), reason="needs wrk")
+@pytest.mark.parametrize("shared", [False, True], ids=["socket per worker", "one socket"])
+@pytest.mark.parametrize("kind", [ChangeKind.SOCKET, ChangeKind.NAME])
+def test_two_hundred_changes_of_who_listens_under_wrk(world: LoadWorld, kind: ChangeKind, shared: bool) -> None:
+    world.mesh.shared_socket = shared
+    world.mesh.push(world.resources)
+    proxy = world.start("--drain-strategy", "immediate")
+    port = world.mesh.port
+    dialers = [Dialer(port, pause_s=0.0) for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        for dialer in dialers:
+            stack.enter_context(dialer)
+        load = Wrk(port, 15)
+        try:
+            push_changes(world, (kind,), 200, 14.5)
+            busy = load.result()
+        finally:
+            load.kill()
+    dialled = sum(dialer.answers for dialer in dialers)
+    title = f"200 changes of the {kind.value} in 15 s; {dialled} new connections"
+    print_table(title, ("wrk", "requests/s", "p50 ms", "p99 ms", "max ms", "failures"), [_row(busy)])
+    assert failures(*dialers) == []
+    assert busy.failures == 0, busy
+    assert min(generations(proxy)) > 100
 
 
 @pytest.mark.soak

@@ -57,6 +57,7 @@ class Listener:
         )
         self._inspections: set[Inspection] = set()
         self._superseded = False
+        self._on_inspected: Callable[[], None] | None = None
         self._own_chains = 0
         """Built here and not retired: a chain that survives an update still counts, and logs, with who built it."""
         kept = previous.chains if previous is not None and previous.spec.base_uid == listener.base_uid else {}
@@ -148,6 +149,7 @@ class Listener:
             else:
                 self._inspected(sock, info, result, handed_over=handed_over)
             self._close_when_done()
+            self._leave_when_inspected()
 
         return done
 
@@ -276,6 +278,19 @@ class Listener:
         for chain in going:
             chain.begin_drain(drain)
         return [chain for chain in going if chain.connections]
+
+    def leave(self, drain: Drain, on_inspected: Callable[[], None]) -> None:
+        """Nobody takes this listener's place. Who is being inspected is served, and told to go like all others;
+        `on_inspected` is called when there is nobody left of them."""
+        for chain in self.chains.values():
+            chain.drain.own = drain
+        self._on_inspected = on_inspected
+        self._leave_when_inspected()
+
+    def _leave_when_inspected(self) -> None:
+        if self._on_inspected is not None and not self._inspections:
+            on_inspected, self._on_inspected = self._on_inspected, None
+            on_inspected()
 
     @property
     def active(self) -> int:

@@ -1,14 +1,15 @@
 """All listeners of a worker: their sockets, their updates, their drains.
 
-Sockets belong to a name, not to a Listener object: an update that does not change what a socket is made of goes on
-accepting on the same ones, without a gap. An update that changes chains only keeps the connections of equal chains; any
-other drains all of them. Draining never cuts a request: when the drain time is over idle connections close, and the
-others when they have done what they are doing.
+Sockets belong to an address, not to a Listener object: an update goes on accepting on those that it keeps, without a
+gap, and so does a listener of another name on those of one that goes. An update that changes chains only keeps the
+connections of equal chains; any other drains all of them. Draining never cuts a request: when the drain time is over
+idle connections close, and the others when they have done what they are doing.
 """
 
 import contextlib
 import os
 import socket
+from collections import Counter
 from typing import Any
 
 from mosn_xds.base.sockets import listen_backlog
@@ -37,20 +38,26 @@ class _Place:
 class _Door:
     """One listening socket of a place."""
 
-    __slots__ = ("_acceptor", "_address", "_any", "_family", "_place", "_sock")
+    __slots__ = ("_acceptor", "_address", "_any", "_family", "_place", "_sock", "inode")
 
-    def __init__(self, place: _Place, reactor: Reactor, fd: int, listener: spec.Listener) -> None:
+    def __init__(self, place: _Place, reactor: Reactor, fd: int) -> None:
         self._place = place
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(False)
-        # A socket joins its group by listening, not by being bound: no client waits for a worker that does not serve yet.
-        self._sock.listen(listen_backlog(listener.tcp_backlog))
+        self.inode = os.fstat(fd).st_ino
+        """The socket itself, whichever of its descriptors this is."""
         self._family = self._sock.family
         self._address = address_of(self._sock.getsockname())
         self._any = self._address.host in ("0.0.0.0", "::")
-        acceptor = Acceptor(reactor, self._sock, self._on_accept, max_per_event=listener.max_accepts_per_event)
-        self._acceptor: Acceptor | None = acceptor
-        acceptor.start()
+        self._acceptor: Acceptor | None = Acceptor(reactor, self._sock, self._on_accept)
+
+    def open(self, listener: spec.Listener) -> None:
+        """Accept from now on, as `listener` says; also while it does already."""
+        if self._acceptor is not None:
+            # A socket joins its group by listening, not by being bound: no client waits for a worker that serves not yet.
+            self._sock.listen(listen_backlog(listener.tcp_backlog))
+            self._acceptor.limit(listener.max_accepts_per_event)
+            self._acceptor.start()
 
     def _on_accept(self, fd: int, peer: Any) -> None:
         sock = socket.socket(self._family, socket.SOCK_STREAM, 0, fd)
@@ -94,7 +101,11 @@ class ListenerManager:
         self._new_fds: dict[str, tuple[bytes, list[int]]] = {}
         self._by_destination: dict[tuple[str, int], Listener] = {}
         self._by_port: dict[int, Listener] = {}
+        self._doors: Counter[int] = Counter()
+        """How many accept from each socket, by inode: more than one while a listener takes over another's address."""
         self._draining: dict[Chain, str] = {}
+        self._leaving: set[Listener] = set()
+        """Those that are gone from the configuration while connections are being inspected."""
         self._connection_id = 0
         self._accepting = True
 
@@ -138,6 +149,9 @@ class ListenerManager:
             fresh = self._new_fds.pop(name, None)
             if fresh is not None:
                 self._replace_sockets(place, *fresh)
+            else:
+                for door in place.doors:
+                    door.open(listener.spec)
             if previous is not None:
                 self._drain(previous, listener.chains)
         if self._staged:
@@ -150,30 +164,54 @@ class ListenerManager:
         if place is None:
             return
         self._shut_sockets(place)
-        if place.current is not None:
-            self._drain(place.current, {})
-            place.current.close()
+        listener = place.current
+        if listener is not None:
+            self._leaving.add(listener)
+            listener.leave(self._new_drain(), lambda: self._left(listener))
         self._index()
 
+    def _left(self, listener: Listener) -> None:
+        self._leaving.discard(listener)
+        self._drain(listener, {})
+
     def _replace_sockets(self, place: _Place, socket_uid: bytes, fds: list[int]) -> None:
-        old, changed = place.doors, socket_uid != place.socket_uid
+        old, changed = {door.inode: door for door in place.doors}, socket_uid != place.socket_uid
         place.socket_uid = socket_uid
         place.doors = []
         if self._accepting and place.current is not None:
-            place.doors = [_Door(place, self._context.reactor, fd, place.current.spec) for fd in fds]
+            for fd in fds:
+                place.doors.append(self._open(place, place.current, fd, old))
         else:
             _close_all(fds)
-        for door in old:
-            if changed:
+        self._close_doors(list(old.values()), for_good=changed)
+
+    def _open(self, place: _Place, listener: Listener, fd: int, known: dict[int, _Door]) -> _Door:
+        """A door on this socket: one of `known`, which is taken out, where it is the same socket."""
+        made = _Door(place, self._context.reactor, fd)
+        door = known.pop(made.inode, None)
+        if door is None:
+            door = made
+            self._doors[door.inode] += 1
+        else:
+            made.close()
+        door.open(listener.spec)
+        return door
+
+    def _shut_sockets(self, place: _Place) -> None:
+        doors, place.doors = place.doors, []
+        self._close_doors(doors, for_good=True)
+
+    def _close_doors(self, doors: list[_Door], *, for_good: bool) -> None:
+        for door in doors:
+            self._doors[door.inode] -= 1
+            if self._doors[door.inode]:  # another listener accepts from the same socket, and from its queue
+                door.close()
+                continue
+            del self._doors[door.inode]
+            if for_good:
                 door.shut()
             else:
                 door.close()
-
-    @staticmethod
-    def _shut_sockets(place: _Place) -> None:
-        doors, place.doors = place.doors, []
-        for door in doors:
-            door.shut()
 
     def _index(self) -> None:
         """Where `use_original_dst` looks: exact address, then the port on any address."""
@@ -202,14 +240,17 @@ class ListenerManager:
     # Draining.
 
     def _drain(self, listener: Listener, kept: dict[bytes, Chain]) -> None:
-        settings = self._context.settings
-        now = self._context.reactor.clock.now
-        left = listener.drain_chains(kept, Drain(now, settings.drain_time_s, settings.drain_strategy))
+        left = listener.drain_chains(kept, self._new_drain())
         for chain in left:
             self._draining[chain] = listener.name
         if left:
-            self._context.reactor.timers.arm(settings.drain_time_s, lambda: self._end_drain(left))
+            drain_time_s = self._context.settings.drain_time_s
+            self._context.reactor.timers.arm(drain_time_s, lambda: self._end_drain(left))
         listener.supersede()
+
+    def _new_drain(self) -> Drain:
+        settings = self._context.settings
+        return Drain(self._context.reactor.clock.now, settings.drain_time_s, settings.drain_strategy)
 
     def _end_drain(self, chains: list[Chain]) -> None:
         for chain in chains:
@@ -226,8 +267,7 @@ class ListenerManager:
 
     def drain(self, *, inbound_only: bool, graceful: bool) -> None:
         """`/drain_listeners`."""
-        settings = self._context.settings
-        drain = Drain(self._context.reactor.clock.now, settings.drain_time_s, settings.drain_strategy)
+        drain = self._new_drain()
         for place in self._places.values():
             listener = place.current
             if listener is None:
@@ -244,20 +284,22 @@ class ListenerManager:
         self._accepting = False
         for place in self._places.values():
             doors, place.doors = place.doors, []
-            for door in doors:
-                door.close()
+            self._close_doors(doors, for_good=False)
 
     @property
     def active(self) -> int:
         """Connections on which something is going on."""
         serving = sum(place.current.active for place in self._places.values() if place.current is not None)
-        return serving + sum(chain.active for chain in self._draining)
+        leaving = sum(listener.active for listener in self._leaving)
+        return serving + leaving + sum(chain.active for chain in self._draining)
 
     def close(self) -> None:
         self.stop_accepting()
         for place in self._places.values():
             if place.current is not None:
                 place.current.close()
+        for listener in list(self._leaving):
+            listener.close()
         for _, fds in self._new_fds.values():
             _close_all(fds)
         self._new_fds.clear()

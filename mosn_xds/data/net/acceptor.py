@@ -48,16 +48,18 @@ class Acceptor:
         reactor: Reactor,
         sock: socket.socket,
         on_accept: Callable[[int, Any], None],
-        *,
-        max_per_event: int | None = None,
     ) -> None:
         self._reactor = reactor
         self._sock = sock
         self._on_accept = on_accept
-        self._limit = max_per_event or _ACCEPTS_PER_EVENT
+        self._limit = _ACCEPTS_PER_EVENT
         self._running = False
         self._resume: Timer | None = None
         self.pauses = 0
+
+    def limit(self, max_per_event: int | None) -> None:
+        """Accept so many connections at once, then look at those that exist."""
+        self._limit = max_per_event or _ACCEPTS_PER_EVENT
 
     def start(self) -> None:
         if not self._running:

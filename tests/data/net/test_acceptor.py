@@ -66,7 +66,9 @@ def test_a_burst_beyond_one_share_is_accepted_whole() -> None:
     async def story(reactor: Reactor) -> None:
         (sock,), guests = listening(), Guests()
         clients = knock(sock, 100)
-        Acceptor(reactor, sock, guests.on_accept, max_per_event=3).start()
+        acceptor = Acceptor(reactor, sock, guests.on_accept)
+        acceptor.limit(3)
+        acceptor.start()
         await guests.until(100)
         assert len(clients) == 100
 
