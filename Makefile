@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint differential bench soak clean
+.PHONY: setup demo test lint differential mutants bench soak clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ lint: setup
 
 differential: setup
 	$(BIN)/python -m pytest tests/differential
+
+# Every differential case fails when its behaviour is switched off: some 15 minutes.
+mutants: setup
+	$(BIN)/python -m tests.mutation.run
 
 bench: setup
 	$(BIN)/python -m bench
