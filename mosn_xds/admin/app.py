@@ -155,7 +155,11 @@ class AdminApp:
 
     async def _ready(self, request: Request) -> Response:
         state = self._agent.state
-        return PlainTextResponse(f"{state}\n", 200 if state == "LIVE" else 503)
+        if state == "LIVE":
+            return PlainTextResponse("LIVE\n")
+        holes = [one for one in self._agent.worker_refusals() if not one.serving]
+        why = "".join(f"{one.type_name} {one.name} cannot be built by a worker: {one.reason}\n" for one in holes)
+        return PlainTextResponse(f"{state}\n{why}", 503)
 
     async def _runtime(self, request: Request) -> Response:
         return _json({"layers": [], "entries": {}})

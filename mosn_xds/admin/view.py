@@ -96,6 +96,20 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalView:
+    """What a worker could not build after the agent had accepted it. `serving`: what was good before serves on."""
+
+    type_url: str
+    name: str
+    reason: str
+    serving: bool
+
+    @property
+    def type_name(self) -> str:
+        return self.type_url.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
 class StreamView:
     """One xDS stream."""
 
@@ -148,6 +162,8 @@ class AgentView(Protocol):
     def host_figures(self, cluster: str, address: str) -> Mapping[str, int]: ...
 
     def workers(self) -> Iterable[WorkerView]: ...
+
+    def worker_refusals(self) -> Iterable[RefusalView]: ...
 
     def streams(self) -> Iterable[StreamView]: ...
 

@@ -8,7 +8,11 @@ from mosn_xds.admin.view import AgentView, ResourceView
 
 def page(agent: AgentView) -> dict[str, Any]:
     """The whole state of configuration as JSON values."""
+    refusals = {(one.type_name, one.name): one for one in agent.worker_refusals()}
     resources = [resource(view) for view in agent.resources()]
+    for entry in resources:
+        if (entry["type"], entry["name"]) in refusals:
+            entry["status"] = "refused by workers"
     unread, warnings = agent.bootstrap_findings
     return {
         "state": agent.state,
@@ -19,6 +23,10 @@ def page(agent: AgentView) -> dict[str, Any]:
         "workers": [
             {"slot": w.slot, "pid": w.pid, "generation": w.generation, "restarts": w.restarts, "state": w.state}
             for w in agent.workers()
+        ],
+        "worker_refusals": [
+            {"type": one.type_name, "name": one.name, "reason": one.reason, "serving_last_good": one.serving}
+            for one in refusals.values()
         ],
         "bootstrap": {"unread": list(unread), "warnings": list(warnings)},
         "resources": resources,

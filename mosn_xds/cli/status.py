@@ -14,6 +14,7 @@ def is_fine(state: dict[str, Any]) -> bool:
     return (
         state["state"] == "LIVE"
         and not state["refused"]
+        and not state["worker_refusals"]
         and all(entry["status"] == "acked" for entry in state["resources"])
         and all(worker["pid"] for worker in state["workers"])
     )
@@ -36,6 +37,12 @@ def show(state: dict[str, Any], *, unread: bool) -> None:
     _print("streams", ["source", "state", "last error"], streams)
     _print("workers", ["slot", "pid", "state", "generation", "restarts"], workers)
     _print("resources", ["type", "name", "status", "version", "unread", "why"], resources)
+    refusals = [
+        (e["type"], e["name"], "its last good serves" if e["serving_last_good"] else "does not serve", e["reason"])
+        for e in state["worker_refusals"]
+    ]
+    if refusals:
+        _print("refused by workers", ["type", "name", "effect", "why"], refusals)
     if unread:
         _print("fields without effect", ["type", "resource", "field"], _findings(state, "unread"))
         _print("warnings", ["type", "resource", "warning"], _findings(state, "warnings"))

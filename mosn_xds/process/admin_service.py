@@ -16,9 +16,9 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from mosn_xds.admin.app import AdminApp
-from mosn_xds.admin.config_dump import CLUSTER, LISTENER, ROUTES, SECRET
+from mosn_xds.admin.config_dump import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mosn_xds.admin.tags import TagExtractor
-from mosn_xds.admin.view import ClusterView, ResourceView, StaticView, StreamView, Totals, WorkerView
+from mosn_xds.admin.view import ClusterView, RefusalView, ResourceView, StaticView, StreamView, Totals, WorkerView
 from mosn_xds.base.log import Level
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.control.bootstrap import Bootstrap
@@ -32,14 +32,22 @@ from mosn_xds.spec.snapshot import SPEC_TYPES, Kind
 from mosn_xds.xds.messages import message_class
 
 _FOREVER = 2**31
+_TYPES = {
+    Kind.SECRET: SECRET,
+    Kind.CLUSTER: CLUSTER,
+    Kind.ENDPOINTS: ENDPOINTS,
+    Kind.ROUTE_TABLE: ROUTES,
+    Kind.LISTENER: LISTENER,
+}
 _log = logging.getLogger("mosn_xds.admin")
 
 
 class XdsStats(StatGroup):
     """``xds.``: what Envoy hides, as figures."""
 
-    GAUGES = ("refused_resources", "requested_resources", "unread_fields", "warming_resources")
+    GAUGES = ("refused_by_workers", "refused_resources", "requested_resources", "unread_fields", "warming_resources")
     __slots__ = (*GAUGES, "_measure")
+    refused_by_workers: int
     refused_resources: int
     requested_resources: int
     unread_fields: int
@@ -198,6 +206,12 @@ class RunningAgent:
             for slot in supervisor.slots
         ]
 
+    def worker_refusals(self) -> Iterable[RefusalView]:
+        return [
+            RefusalView(_TYPES[one.kind], one.name, one.reason, one.serving)
+            for one in self._agent.supervisor.attainable.refusals.values()
+        ]
+
     def streams(self) -> Iterable[StreamView]:
         return [
             StreamView(client.source, repr(client), client.connected, client.last_error)
@@ -230,6 +244,7 @@ class RunningAgent:
             refused += record.refusal is not None
             requested += record.good is None and record.refusal is None
             unread += len(record.good.product.unread) if record.good is not None else 0
+        stats.refused_by_workers = len(self._agent.supervisor.attainable.refusals)
         stats.refused_resources = refused
         stats.requested_resources = requested
         stats.unread_fields = unread + len(self._bootstrap.unread)  # its static resources included

@@ -4,10 +4,10 @@ It owns the control half (where Snapshots come from), the supervisor with its wo
 admin API, and the process' life: signals, states, the end. `AgentProcess` is what the admin API looks at and acts on.
 
 The life of a process. PRE_INITIALIZING and INITIALIZING as the control half says; LIVE when its first configuration serves
-in every worker. SIGTERM or SIGINT: DRAINING. Workers go on accepting, for the application beside us may still need its way
-out, but end each connection after its response; the process exits 0 when no stream has been active for a second, or after
-`Options.shutdown_limit_s`. A second signal ends everything at once. SIGUSR1 opens logs again; SIGHUP is eaten, as Envoy
-does.
+in every worker, and not while a worker lacks something that Pilot has its ACK for. SIGTERM or SIGINT: DRAINING. Workers go
+on accepting, for the application beside us may still need its way out, but end each connection after its response; the
+process exits 0 when no stream has been active for a second, or after `Options.shutdown_limit_s`. A second signal ends
+everything at once. SIGUSR1 opens logs again; SIGHUP is eaten, as Envoy does.
 
 A failing part of the agent (a bug) is logged, counted and started again: the workers serve what they have. The supervisor is
 the exception, without it nothing here makes sense.
@@ -115,6 +115,8 @@ class AgentProcess:
         if not self.live.is_set():
             control = self._control.state if self._control is not None else ServerState.PRE_INITIALIZING
             return ServerState.INITIALIZING if control is ServerState.LIVE else control  # workers have yet to follow
+        if self.supervisor.attainable.holes:
+            return ServerState.INITIALIZING  # Pilot has its ACK for what no worker serves: who asks us must hear it
         return ServerState.DRAINING if self._health_failed else ServerState.LIVE
 
     @property
@@ -247,7 +249,7 @@ class AgentProcess:
         self._server_stats.initialization_time_ms.record(self.uptime_s * 1000)
         _log.info("all %d workers serve: initialized in %.0f ms", len(self.supervisor.slots), self.uptime_s * 1000)
         if self.options.mode is Mode.INIT_ONLY:
-            self._end(0)
+            self._end(1 if supervisor.attainable.holes else 0)
 
     def _measure(self) -> None:
         stats = self._server_stats

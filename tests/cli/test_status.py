@@ -10,6 +10,7 @@ STATE: dict[str, Any] = {
     "state": "LIVE",
     "streams": [{"source": "ads", "target": "x", "connected": True, "last_error": ""}],
     "workers": [{"slot": 0, "pid": 7, "generation": 3, "restarts": 0, "state": "serving"}],
+    "worker_refusals": [],
     "bootstrap": {"unread": ["static_resources.clusters[0].outlier_detection"], "warnings": ["node: odd"]},
     "resources": [
         {"type": "Listener", "name": "web", "status": "acked", "version": "1", "unread": ["socket_options"]},
@@ -40,6 +41,7 @@ def test_fields_without_effect_are_counted_and_not_listed_unless_asked_for(capsy
     [
         {"state": "INITIALIZING"},
         {"refused": 1},
+        {"worker_refusals": [{"type": "Listener", "name": "l", "reason": "x", "serving_last_good": True}]},
         {"resources": [{"type": "Cluster", "name": "c", "status": "warming", "version": "1"}]},
         {"workers": [{"slot": 0, "pid": None, "generation": 0, "restarts": 9, "state": "backing off"}]},
     ],

@@ -131,6 +131,14 @@ class Served:
         found: dict[str, Any] = json.loads(self.proxy.admin("/xds")[1])
         return found
 
+    def worker_refusals(self) -> list[dict[str, Any]]:
+        """What workers could not build; nothing while the admin API is not there yet."""
+        try:
+            found: list[dict[str, Any]] = self.xds()["worker_refusals"]
+        except OSError:
+            return []
+        return found
+
     def wait(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         """Until `condition` holds: what other processes do takes a moment."""
         deadline = time.monotonic() + timeout_s
