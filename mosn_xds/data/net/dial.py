@@ -1,13 +1,12 @@
 """Connecting to an upstream host: non-blocking, with a deadline, by TCP or unix socket. Names are not resolved here."""
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mosn_xds.base.sockets import Keepalive, family_of, set_keepalive, socket_address
 from mosn_xds.data.net.consumer import WireConsumer
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.net.transport import SecureTransport
+from mosn_xds.data.net.secure_wire import Secured, SecureWire, Securing
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.spec.common import Address
 
@@ -34,7 +33,7 @@ def dial(
     address: Address,
     consumer: WireConsumer,
     options: DialOptions,
-    secure: Callable[[socket.socket], SecureTransport] | None = None,
+    secure: Securing | None = None,
 ) -> Wire:
     """A wire that connects to `address`; `consumer` hears `on_connected` or `on_closed`, never before this returns.
 
@@ -42,6 +41,7 @@ def dial(
     `secure` makes the transport above the socket, whose handshake comes before `on_connected`.
     """
     failure: OSError | None = None
+    secured: Secured | None = None
     try:
         sock = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     except OSError as error:
@@ -51,16 +51,15 @@ def dial(
         try:
             sock.setblocking(False)
             _prepare(sock, options)
+            if secure is not None:
+                secured = secure(sock)
         except OSError as error:
             failure = error
-    wire = Wire(
-        reactor,
-        sock,
-        consumer,
-        buffer_limit_bytes=options.buffer_limit_bytes,
-        remote_address=address,
-        secure=None if secure is None or failure is not None else secure(sock),
-    )
+    limit = options.buffer_limit_bytes
+    if secured is None:
+        wire = Wire(reactor, sock, consumer, buffer_limit_bytes=limit, remote_address=address)
+    else:
+        wire = SecureWire(reactor, sock, consumer, secured, buffer_limit_bytes=limit, remote_address=address)
     if failure is not None:
         wire.fail_to_connect(failure)
     else:

@@ -298,9 +298,9 @@ class Wire(Output):
                 return
             if self._secure is not None:
                 self._state = State.HANDSHAKING
-        if self._state is State.HANDSHAKING and self._secure is not None:
+        if self._state is State.HANDSHAKING:
             try:
-                if not self._secure.handshake():
+                if not self._handshake():
                     return
             except BlockingIOError:
                 return
@@ -318,6 +318,9 @@ class Wire(Output):
         if self._out or self._ended:
             self._mark_dirty()
         self.on_ready(events)
+
+    def _handshake(self) -> bool:
+        return self._secure is None or self._secure.handshake()
 
     def _on_ready_closing(self, events: int) -> None:
         if events & EPOLLERR:
@@ -452,6 +455,11 @@ class Wire(Output):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     # Looking.
+
+    @property
+    def alpn(self) -> bytes | None:
+        """The protocol that both sides agreed on during a TLS handshake; None for none, and in plaintext."""
+        return None
 
     @property
     def is_open(self) -> bool:

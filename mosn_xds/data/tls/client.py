@@ -1,0 +1,122 @@
+"""TLS on the side of a cluster: how connections to its hosts are secured, and the sessions that they resume.
+
+`TlsOptions` are what a single request may ask of its connection: the server name and the names in the certificate (auto_sni,
+auto_san_validation), the protocols to offer (istio.alpn). Connections with other options are other connections: pools keep
+them apart, and so are the sessions.
+"""
+
+import ipaddress
+import socket
+from collections import deque
+from typing import Any, NamedTuple
+
+from OpenSSL import SSL
+
+from mosn_xds.data.net.openssl import lib
+from mosn_xds.data.net.secure_wire import Secured, Securing
+from mosn_xds.data.net.tls import TlsTransport
+from mosn_xds.data.net.tls_facts import TlsFacts
+from mosn_xds.data.tls.failures import transport_error
+from mosn_xds.data.tls.handshake import Handshake
+from mosn_xds.data.tls.stats import SslStats
+from mosn_xds.data.tls.store import NOT_READY, TlsStore
+from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict
+from mosn_xds.spec.tls import UpstreamTls
+
+
+class TlsOptions(NamedTuple):
+    """What one request asks for; empty means what the cluster says."""
+
+    sni: str = ""
+    sans: tuple[str, ...] = ()
+    alpn: tuple[bytes, ...] = ()
+
+
+NO_OPTIONS = TlsOptions()
+
+
+class ClientTls:
+    """UpstreamTlsContext at work. `alpn` is what connections offer where nothing else is asked for."""
+
+    def __init__(
+        self, spec: UpstreamTls, store: TlsStore, stats: SslStats, where: str, default_alpn: tuple[str, ...] = ()
+    ) -> None:
+        self.spec = spec
+        self.alpn = tuple(name.encode() for name in spec.context.alpn or default_alpn)
+        self._store = store
+        self._stats = stats
+        self._where = where
+        self._version = 0
+        self._context: SSL.Context | None = None
+        self._policy: PeerPolicy | None = None
+        self._sessions: dict[tuple[str, TlsOptions], deque[Any]] = {}
+
+    def securing(self, peer: str, hostname: str = "", options: TlsOptions = NO_OPTIONS) -> Securing:
+        """How to secure a connection to the host `peer`, for requests with these `options`."""
+        return _Dialer(self, peer, hostname, options).secure
+
+    def secure(self, sock: socket.socket, peer: str, hostname: str, options: TlsOptions) -> Secured:
+        """Raises OSError with the reason if there is no context, for lack of a secret."""
+        store, spec = self._store, self.spec
+        context = self._context
+        if context is None or self._version != store.version:
+            context = self._renew()
+        conn = SSL.Connection(context, None)
+        conn.set_connect_state()
+        sni = options.sni or (hostname if spec.auto_host_sni else "") or spec.sni
+        if sni and not _is_ip(sni):
+            conn.set_tlsext_host_name(sni.encode())
+        alpn = options.alpn or self.alpn
+        if alpn:
+            conn.set_alpn_protos(list(alpn))
+        sans = options.sans
+        if spec.auto_sni_san_validation and sni:
+            sans = (*sans, sni)
+        policy = self._policy
+        verdict = PeerVerdict(policy, sans) if policy is not None else None
+        key = (sni, options)
+        sessions = self._sessions.get(key)
+        if sessions:
+            lib.SSL_set_session(conn._ssl, sessions[0])
+        facts = TlsFacts(conn, server=False)
+        watcher = Handshake(facts, verdict, self._stats, store.failures, self._where, peer)
+        on_session = None
+        if spec.max_session_keys:
+
+            def on_session(session: Any) -> None:
+                self._sessions.setdefault(key, deque(maxlen=spec.max_session_keys)).appendleft(session)
+
+        return Secured(TlsTransport(sock, conn, store.memory, verdict, on_session), watcher, store.handshakes)
+
+    def _renew(self) -> SSL.Context:
+        store = self._store
+        try:
+            context, validation = store.client(self.spec.context)
+        except KeyError:
+            raise transport_error(f"TLS_error:{NOT_READY}") from None
+        self._policy = store.policy(validation) if validation is not None else None
+        if context is not self._context:
+            self._sessions.clear()  # OpenSSL resumes a session only in the context that it came from
+        self._context, self._version = context, store.version
+        return context
+
+    def __repr__(self) -> str:
+        return f"<ClientTls of {self._where}>"
+
+
+class _Dialer(NamedTuple):
+    tls: ClientTls
+    peer: str
+    hostname: str
+    options: TlsOptions
+
+    def secure(self, sock: socket.socket) -> Secured:
+        return self.tls.secure(sock, self.peer, self.hostname, self.options)
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""What the peer's certificate must be, beyond a chain to a trusted root: names, pins, and how strict the chain is.
+
+`PeerPolicy` is built once from a `Validation`; a `PeerVerdict` accompanies one handshake as its `PeerCheck`. It is asked
+about every certificate as OpenSSL walks the chain, and keeps the first thing that it refuses, for counters and texts. The
+error number that it answers with decides which TLS alert the peer is sent: certificate_unknown for names and pins, as Envoy.
+
+Rules are Envoy's (source/common/tls/cert_validator): a DNS name in a certificate may be a wildcard where the matcher is
+exact; hashes and pins together are one list; an untrusted chain that is accepted must still satisfy names and pins.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from enum import Enum
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from mosn_xds.data.match.strings import BytesPredicate, compile_string
+from mosn_xds.data.net.tls_facts import CertificateFacts
+from mosn_xds.spec.common import StringMatchKind
+from mosn_xds.spec.tls import SanKind, SanMatch, Validation
+
+_NOT_YET_VALID, _EXPIRED = 9, 10
+"""X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED."""
+_REFUSED_HERE = 49
+"""X509_V_ERR_SUBTREE_MINMAX: none of its kin occurs here, and OpenSSL has no alert of its own for it, so that the peer is
+sent certificate_unknown."""
+
+
+class Refusal(Enum):
+    """Why a certificate was refused; the value ends Envoy's text for it."""
+
+    CHAIN = "X509_verify_cert: certificate verification error at depth {}: {}"
+    REQUIRED_SAN = "verify SAN list"
+    SAN = "SAN matcher"
+    HASH = "cert hash and spki"
+
+
+class PeerPolicy:
+    """See the module. `verifies_chain`: there are roots. `checks_leaf`: there is more than the chain to look at. Raises
+    ConfigError for a bad expression."""
+
+    __slots__ = (
+        "__weakref__", "_hashes", "_pins", "_sans", "accept_untrusted", "allow_expired", "checks_leaf", "verifies_chain",
+    )  # fmt: skip
+
+    def __init__(self, validation: Validation) -> None:
+        self.verifies_chain = bool(validation.trusted_ca or validation.system_roots)
+        self.accept_untrusted = validation.accept_untrusted or not self.verifies_chain
+        self.allow_expired = validation.allow_expired
+        self._sans = tuple(map(_san_predicate, validation.sans))
+        self._hashes = frozenset(validation.hashes)
+        self._pins = frozenset(validation.spki_pins)
+        self.checks_leaf = bool(self._sans or self._hashes or self._pins)
+
+    def refuses(self, certificate: CertificateFacts) -> Refusal | None:
+        """What is wrong with the peer's own certificate."""
+        if self._sans and not any(matches(certificate) for matches in self._sans):
+            return Refusal.SAN
+        if (self._hashes or self._pins) and not (
+            sha256(certificate.der).digest() in self._hashes or (self._pins and _spki_hash(certificate) in self._pins)
+        ):
+            return Refusal.HASH
+        return None
+
+    def __repr__(self) -> str:
+        return f"<PeerPolicy {len(self._sans)} names, {len(self._hashes) + len(self._pins)} hashes>"
+
+
+class PeerVerdict:
+    """One handshake's `PeerCheck`. `refusal` is None as long as nothing was refused; then `error` and `depth` are OpenSSL's
+    and `certificate` is the one refused, `leaf` the peer's own."""
+
+    __slots__ = ("_forgiven", "_looked", "_policy", "_required", "certificate", "depth", "error", "leaf", "refusal")
+
+    def __init__(self, policy: PeerPolicy, required_sans: tuple[str, ...] = ()) -> None:
+        self._policy = policy
+        self._required = required_sans
+        self._looked = False
+        self._forgiven = False
+        self.refusal: Refusal | None = None
+        self.error = 0
+        self.depth = 0
+        self.certificate: CertificateFacts | None = None
+        self.leaf: CertificateFacts | None = None
+
+    def judge(self, error: int, depth: int, certificate: Callable[[], bytes], leaf: Callable[[], bytes]) -> int:
+        policy = self._policy
+        if error and policy.allow_expired and error in (_NOT_YET_VALID, _EXPIRED):
+            error = 0
+        if error and not policy.accept_untrusted:
+            self.refusal, self.error, self.depth = Refusal.CHAIN, error, depth
+            self.certificate = CertificateFacts(certificate())
+            self.leaf = CertificateFacts(leaf())
+            return error
+        self._forgiven |= error != 0
+        if depth == 0 and not self._looked and (policy.checks_leaf or self._required):
+            own = CertificateFacts(leaf())
+            if self._required and not any(_has_name(own, name) for name in self._required):
+                self.refusal = Refusal.REQUIRED_SAN
+            else:
+                self.refusal = policy.refuses(own)
+            if self.refusal is not None:
+                self.certificate = self.leaf = own
+                return _REFUSED_HERE
+        self._looked |= depth == 0
+        return 0
+
+    @property
+    def verified(self) -> bool:
+        """The chain leads to a trusted root, and nothing was refused."""
+        return self._policy.verifies_chain and not self._forgiven and self.refusal is None
+
+    def __repr__(self) -> str:
+        return f"<PeerVerdict {self.refusal.name if self.refusal is not None else 'good'}>"
+
+
+def _san_predicate(san: SanMatch) -> Callable[[CertificateFacts], bool]:
+    test = compile_string(san.match)
+    match san.kind:
+        case SanKind.DNS if san.match.kind is StringMatchKind.EXACT:
+            wanted = san.match.value
+            return lambda leaf: any(dns_name_matches(wanted, name) for name in leaf.dns_sans)
+        case SanKind.DNS:
+            return lambda leaf: _any(test, leaf.dns_sans)
+        case SanKind.URI:
+            return lambda leaf: _any(test, leaf.uri_sans)
+        case SanKind.EMAIL:
+            return lambda leaf: _any(test, leaf.email_sans)
+        case SanKind.IP_ADDRESS:
+            return lambda leaf: _any(test, leaf.ip_sans)
+        case SanKind.OTHER_NAME:
+            oid = san.oid
+            return lambda leaf: any(kind == oid and test(value.encode()) for kind, value in leaf.other_names)
+
+
+def _any(test: BytesPredicate, names: tuple[str, ...]) -> bool:
+    return any(test(name.encode()) for name in names)
+
+
+def dns_name_matches(name: str, pattern: str) -> bool:
+    """Whether a DNS name of a certificate, maybe ``*.example.com``, stands for `name` (Envoy's `Utility::dnsNameMatch`)."""
+    name, pattern = name.lower(), pattern.lower()
+    if name == pattern:
+        return True
+    label, _, rest = pattern.partition(".")
+    name_label, _, name_rest = name.partition(".")
+    if "*" not in label or not rest or rest != name_rest or "xn--" in label:
+        return False
+    before, _, after = label.partition("*")
+    return (
+        len(name_label) >= len(before) + len(after)
+        and name_label.startswith(before)
+        and name_label.endswith(after)
+        and "*" not in after
+    )
+
+
+def _has_name(leaf: CertificateFacts, name: str) -> bool:
+    """Whether the certificate is for `name`: a host name or an address, of the request's authority."""
+    if any(dns_name_matches(name, pattern) for pattern in leaf.dns_sans) or name in leaf.uri_sans:
+        return True
+    try:
+        return str(ipaddress.ip_address(name)) in leaf.ip_sans
+    except ValueError:
+        return False
+
+
+def _spki_hash(certificate: CertificateFacts) -> bytes:
+    key = certificate.parsed.public_key()
+    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
