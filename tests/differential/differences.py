@@ -66,4 +66,10 @@ DIFFERENCES: dict[str, Difference] = {
         ours="FIN behind the answer; what the client still sends is read and dropped for `delayed_close_timeout`",
         reason="the client that reads to the end has its answer at once, and no reset can destroy it either way",
     ),
+    "goaway-resend": Difference(
+        what="a request on an HTTP/2 upstream connection that has served before, above the last stream id of the peer's GOAWAY",
+        envoy="503, UR, unless the retry policy has `refused-stream`",
+        ours="sent again on another connection, if all of it is at hand",
+        reason="RFC 9113 6.8: the peer says that it has not processed it; a server that ends connections must not cost requests",
+    ),
 }

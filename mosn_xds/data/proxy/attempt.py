@@ -7,7 +7,7 @@ the upstream's events on to its router, and after `close` to nobody.
 from typing import TYPE_CHECKING
 
 from mosn_xds.base.errors import ResetReason
-from mosn_xds.data.codec.head import Fields, ResponseHead
+from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.upstream.api import PendingStream, Stale, UpstreamStream
 from mosn_xds.data.upstream.host import Host
 
@@ -19,6 +19,7 @@ class Attempt:
     """One try at one host: between the pool's stream and the router."""
 
     stream: UpstreamStream | None = None
+    version = Version.HTTP11
     pending: PendingStream | None = None
     queue: list[bytes] | None = None
     queued_end = False
@@ -63,6 +64,7 @@ class Attempt:
             stream.reset()
             return
         self.stream = stream
+        self.version = stream.version
         self.host = host
         router.on_ready(self, stream)
 

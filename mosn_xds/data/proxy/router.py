@@ -256,7 +256,7 @@ class Router:
             return
         stream.upstream_host = attempt.host
         stream.upstream_local = upstream.local
-        stream.upstream_version = _HTTP11
+        stream.upstream_version = upstream.version
         if self._upstream_paused:
             upstream.pause_reading()
         queue, trailers = attempt.queue, attempt.queued_trailers
@@ -364,7 +364,7 @@ class Router:
         if head.status == 101 and self._head.upgrade is not None:
             stream.upgraded = True
             stream.route_deadline = NEVER
-        elif self._head.upgrade is not None:
+        elif self._head.upgrade is not None and attempt.version is _HTTP11:
             # No tunnel, then: the answer goes without its body, and the connection with it.
             stream.details = "websocket_handshake_unsuccessful"
             stream.connection_closing = True
@@ -393,8 +393,8 @@ class Router:
             return
         if self._limits.per_try_idle_s:
             self._touch_try(stream)
-        if end and stream.upgraded:
-            # A tunnel has no half-close: its end is the end of the connection, as in Envoy.
+        if end and stream.upgraded and stream.upstream_version is _HTTP11:
+            # A tunnel over HTTP/1 has no half-close: its end is the end of the connection, as in Envoy.
             if data:
                 stream.respond_data(data, False)
             if self._attempt is not None:

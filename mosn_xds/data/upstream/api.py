@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from mosn_xds.base.errors import ResetReason
-from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.spec.common import Address
 
@@ -68,6 +68,8 @@ class UpstreamStream(Protocol):
     """A stream in use. Sending on a stream that has ended does nothing."""
 
     host: Host
+    version: Version
+    """The protocol that the upstream speaks."""
     local: str
     """The connection's local address, ``ip:port``."""
     connection_id: int

@@ -15,11 +15,12 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.sockets import Keepalive
-from mosn_xds.base.stats import StatRegistry
+from mosn_xds.base.stats import StatGroup, StatRegistry
 from mosn_xds.data.balance.api import is_degraded, is_healthy
 from mosn_xds.data.balance.balancer import BalancerSettings, HashBalancer, Surroundings, build_balancer
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.codec.head import ResponseHead, Version
+from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
@@ -27,6 +28,7 @@ from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.host_report import HostReport
 from mosn_xds.data.upstream.http1 import http1_options, http1_pool
+from mosn_xds.data.upstream.http2 import Http2Parts, http2_options, http2_pool
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
 from mosn_xds.data.upstream.pool import FailingPool, Pool, PoolSettings
@@ -36,25 +38,33 @@ from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
 
 T = TypeVar("T", bound=Hashable)
+G = TypeVar("G", bound=StatGroup)
 
 # Copies: an attribute of an enum costs three times as much as a global.
 _EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
 _RAW = "raw_buffer"
 _MAX_SHARED_OPTIONS = 200
 NO_TLS = "TLS upstreams are not supported yet"
-NO_HTTP2 = "HTTP/2 upstreams are not supported yet"
 
 
 class UpstreamParts:
     """What all clusters of a worker share."""
 
-    __slots__ = ("_options", "connection_ids", "limits", "random", "reactor", "report", "stats")
+    __slots__ = ("_options", "connection_ids", "http2_engine", "limits", "random", "reactor", "report", "stats")
 
-    def __init__(self, reactor: Reactor, stats: StatRegistry, limits: LimitProvider, random: Random) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        stats: StatRegistry,
+        limits: LimitProvider,
+        random: Random,
+        http2_engine: EngineFactory = ngh2_engine,
+    ) -> None:
         self.reactor = reactor
         self.stats = stats
         self.limits = limits
         self.random = random
+        self.http2_engine = http2_engine
         self.report = HostReport()
         self.connection_ids: Iterator[int] = count(1)
         self._options: dict[Hashable, Hashable] = {}
@@ -79,11 +89,13 @@ class Cluster:
         "_balancing",
         "_chooser",
         "_http1",
+        "_http2",
         "_membership",
         "_original_dst",
         "_parts",
         "_per_version",
         "_settings",
+        "_watched",
         "breakers",
         "clock",
         "name",
@@ -97,6 +109,7 @@ class Cluster:
         self.spec = spec
         self.clock = parts.reactor.clock
         self._parts = parts
+        self._watched: dict[str, StatGroup] = {}
         stats = self.stats = parts.stats.group(ClusterStats, stat_prefix(spec))
         self.breakers = (
             Breaker(spec.name, False, spec.breakers, parts.limits, stats),
@@ -106,12 +119,13 @@ class Cluster:
             PRIORITY_NAMES, self.breakers, (spec.breakers, spec.high_breakers), strict=True
         ):
             prefix = f"{stats.prefix}circuit_breakers.{name}."
-            parts.stats.group(BreakerStats, prefix).breaker = breaker
+            self._watch(BreakerStats, prefix).breaker = breaker
             if thresholds.track_remaining:
-                parts.stats.group(RemainingStats, f"{prefix}remaining_").breaker = breaker
+                self._watch(RemainingStats, f"{prefix}remaining_").breaker = breaker
         dial = parts.same(dial_options(spec))
         self._settings = tuple(PoolSettings(parts.reactor, spec, stats, breaker, dial) for breaker in self.breakers)
         self._http1 = parts.same(http1_options(spec))
+        self._http2: Http2Parts | None = None
         self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
         self._balancing = parts.same(
             BalancerSettings(
@@ -187,8 +201,20 @@ class Cluster:
         if self._transport(host) != _RAW:
             return FailingPool(host, self.stats, NO_TLS)
         if protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
-            return FailingPool(host, self.stats, NO_HTTP2)
+            return http2_pool(host, self._settings[high_priority], self._http2_parts(), self._parts.connection_ids)
         return http1_pool(host, self._settings[high_priority], self._http1, self._parts.connection_ids)
+
+    def _http2_parts(self) -> Http2Parts:
+        found = self._http2
+        if found is None:
+            parts = self._parts
+            found = self._http2 = Http2Parts(
+                options=parts.same(http2_options(self.spec)),
+                stats=parts.stats.group(Http2Stats, f"{self.stats.prefix}http2."),
+                engines=parts.http2_engine,
+                random=parts.random,
+            )
+        return found
 
     def _transport(self, host: Host) -> str:
         """The transport socket for the host: the first match for its metadata, else the cluster's own."""
@@ -301,14 +327,19 @@ class Cluster:
                     self._show_table(table.table)
         self._count_members()
 
+    def _watch(self, kind: type[G], prefix: str) -> G:
+        """A group that tells of the cluster, and is there for as long as the cluster."""
+        group = self._watched[prefix] = self._parts.stats.group(kind, prefix)
+        return group
+
     def _show_table(self, table: Ring[Host] | MaglevTable[Host]) -> None:
         if isinstance(table, Ring):
-            ring = self._parts.stats.group(RingStats, f"{self.stats.prefix}ring_hash_lb.")
+            ring = self._watch(RingStats, f"{self.stats.prefix}ring_hash_lb.")
             ring.size = table.size
             ring.min_hashes_per_host = table.min_points_per_host
             ring.max_hashes_per_host = table.max_points_per_host
         else:
-            maglev = self._parts.stats.group(MaglevStats, f"{self.stats.prefix}maglev_lb.")
+            maglev = self._watch(MaglevStats, f"{self.stats.prefix}maglev_lb.")
             maglev.min_entries_per_host = table.min_entries_per_host
             maglev.max_entries_per_host = table.max_entries_per_host
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import BadResponse, Data, Event, Informational, ResponseStarted, StreamReset, Trailers
-from mosn_xds.data.codec.head import Fields, RequestHead
+from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1ClientCodec, Http1Options
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
@@ -43,6 +43,8 @@ _KEY_FORMATS = {
 
 class Http1Stream:
     """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
+
+    version = Version.HTTP11
 
     # Defaults on the class: what an exchange does not need is not set for it.
     bytes_received = 0

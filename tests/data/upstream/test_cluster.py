@@ -154,7 +154,7 @@ def test_names_in_statistics_are_cleaned_as_in_envoy(spec: ClusterSpec, expected
     assert stat_prefix(spec) == expected
 
 
-def test_a_request_by_the_clients_protocol_goes_out_as_http1() -> None:
+def test_a_request_goes_out_by_the_clients_protocol() -> None:
     from mosn_xds.data.codec.head import Version
     from mosn_xds.spec.cluster import UpstreamProtocol
 
@@ -166,7 +166,8 @@ def test_a_request_by_the_clients_protocol_goes_out_as_http1() -> None:
         assert await attempt.over() == "end"
         later = Attempt(request())
         cluster.open_stream(cluster.hosts[0], later, Version.HTTP2)
-        assert later.events == [(ResetReason.LOCAL_CONNECTION_FAILURE, "HTTP/2 upstreams are not supported yet")]
+        peer = await upstream.accept()
+        assert (await peer.stream.receive_some()).startswith(b"PRI * HTTP/2.0")
         again = world.send(cluster)
         assert again.stream is not None
 

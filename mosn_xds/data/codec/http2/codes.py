@@ -67,6 +67,8 @@ def remote_reset(code: int) -> tuple[ResetReason, str]:
         return ResetReason.REMOTE_REFUSED, REMOTE_REFUSED
     if code == ErrorCode.CONNECT_ERROR:
         return ResetReason.CONNECT_ERROR, REMOTE_RESET
+    if code == ErrorCode.PROTOCOL_ERROR:
+        return ResetReason.PROTOCOL_ERROR, REMOTE_RESET
     return ResetReason.REMOTE_RESET, REMOTE_RESET
 
 
