@@ -85,7 +85,7 @@ class Http1Settings(Spec, frozen=True):
 
 
 class Http2Settings(Spec, frozen=True):
-    """envoy.config.core.v3.Http2ProtocolOptions."""
+    """envoy.config.core.v3.Http2ProtocolOptions. `keepalive_jitter` is the fraction of the interval that may be added."""
 
     max_concurrent_streams: int = 1024
     initial_stream_window_bytes: int = 16 << 20
@@ -95,6 +95,13 @@ class Http2Settings(Spec, frozen=True):
     stream_error_on_invalid_message: bool = False
     keepalive_interval_s: float | None = None
     keepalive_timeout_s: float | None = None
+    keepalive_jitter: float = 0.15
+    keepalive_idle_interval_s: float | None = None
+    max_outbound_frames: int = 10_000
+    max_outbound_control_frames: int = 1_000
+    max_consecutive_inbound_frames_with_empty_payload: int = 1
+    max_inbound_priority_frames_per_stream: int = 100
+    max_inbound_window_update_frames_per_data_frame_sent: int = 10
 
 
 class ServerHeader(IntEnum):

@@ -72,14 +72,30 @@ def take_http2(take: Take | None, stream_error: bool | None = None) -> Http2Sett
     table = take.wrapped_integer("hpack_table_size")
     old = take.flag("stream_error_on_invalid_http_messaging")
     override = take.wrapped_flag("override_stream_error_on_invalid_http_message")
+    floods = {name: take.wrapped_integer(name) for name in _FLOOD_LIMITS}
     keepalive = take.child("connection_keepalive")
+    jitter = None if keepalive is None else keepalive.wrapped_number("interval_jitter")
     return Http2Settings(
-        defaults.max_concurrent_streams if streams is None else streams,
-        defaults.initial_stream_window_bytes if stream_window is None else stream_window,
-        defaults.initial_connection_window_bytes if connection_window is None else connection_window,
-        defaults.hpack_table_bytes if table is None else table,
-        take.flag("allow_connect"),
-        _first(override, stream_error, old),
-        None if keepalive is None else keepalive.duration("interval") or None,
-        None if keepalive is None else keepalive.duration("timeout"),
+        max_concurrent_streams=defaults.max_concurrent_streams if streams is None else streams,
+        initial_stream_window_bytes=defaults.initial_stream_window_bytes if stream_window is None else stream_window,
+        initial_connection_window_bytes=(
+            defaults.initial_connection_window_bytes if connection_window is None else connection_window
+        ),
+        hpack_table_bytes=defaults.hpack_table_bytes if table is None else table,
+        allow_connect=take.flag("allow_connect"),
+        stream_error_on_invalid_message=_first(override, stream_error, old),
+        keepalive_interval_s=None if keepalive is None else keepalive.duration("interval") or None,
+        keepalive_timeout_s=None if keepalive is None else keepalive.duration("timeout"),
+        keepalive_jitter=defaults.keepalive_jitter if jitter is None else jitter / 100,
+        keepalive_idle_interval_s=None if keepalive is None else keepalive.duration("connection_idle_interval"),
+        **{name: getattr(defaults, name) if given is None else given for name, given in floods.items()},
     )
+
+
+_FLOOD_LIMITS = (
+    "max_outbound_frames",
+    "max_outbound_control_frames",
+    "max_consecutive_inbound_frames_with_empty_payload",
+    "max_inbound_priority_frames_per_stream",
+    "max_inbound_window_update_frames_per_data_frame_sent",
+)

@@ -66,6 +66,8 @@ class StreamReset(msgspec.Struct, gc=False):
 class BadRequest(msgspec.Struct, gc=False):
     """What the client sent is no request that can be served: answer with `status` and `body`, and close.
 
+    A multiplexed codec has reset such a stream by itself: `status` is 0.
+
     `details` is Envoy's response code details (``http1.codec_error``), `version` what to show as `%PROTOCOL%`. If the
     stream has begun (`RequestStarted` was seen), its body is malformed: answer if no response has begun, else reset.
     """

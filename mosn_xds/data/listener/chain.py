@@ -5,14 +5,16 @@ from typing import Protocol
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.filters.network_rbac import NetworkRbacFilter
 from mosn_xds.data.proxy.context import WorkerContext
-from mosn_xds.data.proxy.downstream import Drain, DrainState, Owner, Served, Terminal
+from mosn_xds.data.proxy.downstream import Drain, DrainState, Served, Terminal
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.spec import listener as spec
 
 
-class ChainOwner(Owner, Protocol):
+class ChainOwner(Protocol):
     """Who builds a chain and hears of its end."""
+
+    def connection_done(self, connection: Served) -> None: ...
 
     def chain_retired(self) -> None: ...
 
@@ -92,6 +94,11 @@ class Chain:
             self._owner.connection_done(connection)
         if self._replaced and not self.connections:
             self._retire()
+
+    def connection_replaced(self, connection: Served, heir: Served) -> None:
+        """A connection's protocol is known now, and who serves that has taken it over."""
+        self.connections.discard(connection)
+        self.connections.add(heir)
 
     def begin_drain(self, drain: Drain) -> None:
         """The chain was replaced or removed."""

@@ -46,9 +46,11 @@ class ConnectionInfo:
     `remote` and `local` are what policies go by: listener filters (PROXY protocol, original destination) may have changed
     them. `direct_remote` is the socket's peer, `direct_local` its own address, `restored_local` the destination that a listener
     filter restored, None if none did. `close_reason` says why this side gave the connection up. `start_s` is monotonic.
+    `alpn` is the protocol that a TLS handshake has chosen, empty without one.
     """
 
     __slots__ = (
+        "alpn",
         "chain_name",
         "close_reason",
         "direct_local",
@@ -82,6 +84,7 @@ class ConnectionInfo:
         self.listener_name = listener_name
         self.chain_name = chain_name
         self.sni = ""
+        self.alpn = ""
         self.restored_local: Address | None = None
         self.close_reason = ""
 

@@ -76,6 +76,10 @@ class Owner(Protocol):
 
     def connection_done(self, connection: "Served") -> None: ...
 
+    def connection_replaced(self, connection: "Served", heir: "Served") -> None:
+        """`heir` serves the connection from now on."""
+        ...
+
 
 class Served(WireConsumer, Protocol):
     """A connection as the terminal filter serves it: the consumer of its wire."""
@@ -115,6 +119,9 @@ class Downstream:
 
     def done(self, connection: Served) -> None:
         self.owner.connection_done(connection)
+
+    def replace(self, connection: Served, heir: Served) -> None:
+        self.owner.connection_replaced(connection, heir)
 
 
 class Terminal(Protocol):

@@ -8,6 +8,7 @@ does not refer to them.
 from typing import TYPE_CHECKING
 
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
+from mosn_xds.data.codec.http2 import EngineFactory, FloodLimits, Http2Options, Http2Stats, ngh2_engine
 from mosn_xds.data.filters.api import FilterChain
 from mosn_xds.data.filters.build import build_filters
 from mosn_xds.data.match.routes import RouteTable
@@ -17,13 +18,15 @@ from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
 from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.decorator import Decorator
 from mosn_xds.data.proxy.downstream import Downstream
+from mosn_xds.data.proxy.http1_connection import Http1Connection
+from mosn_xds.data.proxy.http2_connection import Http2Connection
 from mosn_xds.data.proxy.local_reply import LocalReplies
 from mosn_xds.data.proxy.request_headers import RequestHeaders
 from mosn_xds.data.proxy.response_headers import ResponseHeaders
 from mosn_xds.data.proxy.route_plan import planner
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
 from mosn_xds.spec.filters import RouterFilter
-from mosn_xds.spec.listener import HeaderCase, TrafficDirection, UnderscoresAction
+from mosn_xds.spec.listener import CodecType, HeaderCase, TrafficDirection, UnderscoresAction
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
 
 if TYPE_CHECKING:
@@ -63,6 +66,9 @@ class HttpConnectionManager:
         self.listener_stats = context.stats.group(ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}.")
         self.context = context
         self.http1_options = http1_options(spec)
+        self.http2_engines: EngineFactory = ngh2_engine
+        self.http2_stats = context.stats.group(Http2Stats, "http2.")
+        self._http2_options: Http2Options | None = None
         settings = context.settings
         self.request_headers = RequestHeaders(
             spec,
@@ -98,7 +104,16 @@ class HttpConnectionManager:
             self.routes = context.route_slot(spec.rds)
 
     def serve(self, downstream: Downstream) -> ServerConnection:
-        return ServerConnection(self, downstream)
+        if self.spec.codec is CodecType.HTTP2:
+            return Http2Connection(self, downstream)
+        return Http1Connection(self, downstream)
+
+    def http2_options(self, buffer_limit_bytes: int) -> Http2Options:
+        """The codec's options; all connections of a chain have the same buffer limit."""
+        options = self._http2_options
+        if options is None or options.high_water_bytes != buffer_limit_bytes:
+            options = self._http2_options = http2_options(self.spec, buffer_limit_bytes)
+        return options
 
     def request_ended(self, stream: "Stream", connection: ServerConnection) -> None:
         """Count a stream's end."""
@@ -150,4 +165,32 @@ def http1_options(spec: HcmSpec) -> Http1Options:
         allow_absolute_url=settings.allow_absolute_url,
         allow_chunked_length=settings.allow_chunked_length,
         underscores=_UNDERSCORES[spec.underscores],
+    )
+
+
+def http2_options(spec: HcmSpec, high_water_bytes: int) -> Http2Options:
+    """The codec's options of a connection manager whose connections may buffer so much."""
+    settings = spec.http2
+    return Http2Options(
+        max_concurrent_streams=settings.max_concurrent_streams,
+        initial_stream_window_bytes=settings.initial_stream_window_bytes,
+        initial_connection_window_bytes=settings.initial_connection_window_bytes,
+        hpack_table_bytes=settings.hpack_table_bytes,
+        allow_connect=settings.allow_connect,
+        stream_errors=settings.stream_error_on_invalid_message,
+        max_headers_bytes=spec.max_request_headers_bytes,
+        max_headers_count=spec.max_headers_count,
+        underscores=_UNDERSCORES[spec.underscores],
+        high_water_bytes=high_water_bytes,
+        floods=FloodLimits(
+            max_outbound_frames=settings.max_outbound_frames,
+            max_outbound_control_frames=settings.max_outbound_control_frames,
+            max_consecutive_inbound_frames_with_empty_payload=(
+                settings.max_consecutive_inbound_frames_with_empty_payload
+            ),
+            max_inbound_priority_frames_per_stream=settings.max_inbound_priority_frames_per_stream,
+            max_inbound_window_update_frames_per_data_frame_sent=(
+                settings.max_inbound_window_update_frames_per_data_frame_sent
+            ),
+        ),
     )

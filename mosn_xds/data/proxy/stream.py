@@ -122,7 +122,6 @@ class Stream(Deadlines):
         hcm = self.hcm
         stats = hcm.stats
         stats.downstream_rq_total += 1
-        stats.downstream_rq_http1_total += 1
         stats.downstream_rq_active += 1
         now = self.start_s
         deadline = NEVER

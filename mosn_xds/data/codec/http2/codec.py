@@ -137,6 +137,11 @@ class Http2Codec:
         """Streams of which either side has something left to say."""
         return len(self._open)
 
+    @property
+    def idle(self) -> bool:
+        """No stream is open, and none has anything left to send."""
+        return not self._open and not self._resets
+
     # The connection.
 
     def ping(self) -> None:
@@ -155,6 +160,7 @@ class Http2Codec:
                 continue  # a complete answer to a request that was not: let it leave
             del self._resets[stream_id]
             self.stats.tx_reset += 1
+            self._guard.control_owed += 1
             engine.reset(stream_id, code)
         return engine.flush()
 

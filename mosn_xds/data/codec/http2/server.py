@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from mosn_xds.base.errors import ResetReason
-from mosn_xds.data.codec.events import RequestStarted, StreamReset
-from mosn_xds.data.codec.head import Field, ResponseHead
+from mosn_xds.data.codec.events import BadRequest, RequestStarted, StreamReset
+from mosn_xds.data.codec.head import Field, ResponseHead, Version
 from mosn_xds.data.codec.http2 import codes, heads
 from mosn_xds.data.codec.http2.codec import Http2Codec
 from mosn_xds.data.codec.http2.codes import ErrorCode
@@ -18,7 +18,8 @@ class Http2ServerCodec(Http2Codec):
     """One client's connection. The first `flush` has our SETTINGS; `receive` wants the preface first.
 
     Of the vocabulary in `mosn_xds.data.codec.events` it uses `RequestStarted`, `Data`, `Trailers`, `StreamReset`,
-    `GoAway`, `Writable`, `PingAnswered` and `ConnectionClosed`. A request that breaks a limit is reset without an event.
+    `GoAway`, `Writable`, `PingAnswered` and `ConnectionClosed`; and `BadRequest` with status 0 for a malformed request, or
+    one beyond the limits: it is reset already and there is nothing to answer.
     """
 
     __slots__ = ("_last_taken", "_upgrades", "last_stream_id")
@@ -59,12 +60,13 @@ class Http2ServerCodec(Http2Codec):
             self._engine.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         self.last_stream_id = stream_id
-        self._opened(stream_id)
         try:
             head = heads.request_head(fields, self._options, self.stats)
         except Overflow as overflow:
             self._overflowed(stream_id, str(overflow))
+            self._refused(stream_id, str(overflow))
             return
+        self._opened(stream_id)
         if head.upgrade is not None:
             self._upgrades.add(stream_id)
         self._events.append(RequestStarted(stream_id, head, end))
@@ -75,10 +77,16 @@ class Http2ServerCodec(Http2Codec):
         if code == ErrorCode.REFUSED_STREAM:
             self.stats.stream_refused_errors += 1
         elif code == ErrorCode.PROTOCOL_ERROR:
+            if stream_id > self.last_stream_id:
+                self.last_stream_id = stream_id
+                self._refused(stream_id, codes.MESSAGING_VIOLATION)
             self._violated(stream_id, codes.MESSAGING_VIOLATION)
             return
         if self._forget(stream_id):
             self._events.append(StreamReset(stream_id, ResetReason.PROTOCOL_ERROR))
+
+    def _refused(self, stream_id: int, details: str) -> None:
+        self._events.append(BadRequest(stream_id, 0, details, b"", Version.HTTP2))
 
     def __repr__(self) -> str:
         return f"<Http2ServerCodec {len(self._open)} streams, last {self.last_stream_id}>"
