@@ -3,9 +3,10 @@
 The store holds what Pilot sent last; what serves may be older. Each cluster, route table and listener has a slot with
 what is active and, while it warms, its candidate successor. A candidate becomes active when nothing holds it up:
 
-- a cluster waits for its endpoints, or for the first answer to each of its DNS names; a listener for its route tables;
-  each for no longer than its `initial_fetch_timeout` (0: for ever). An answer that says "refused" or "does not exist" ends
-  the wait as well: one bad resource never holds the others back.
+- a cluster waits for its endpoints, or for the first answer to each of its DNS names, and for its secrets; a listener for
+  its route tables and secrets; each for no longer than its `initial_fetch_timeout` (0: for ever). An answer that says
+  "refused" or "does not exist" ends the wait as well: one bad resource never holds the others back. (What serves without
+  a secret refuses its handshakes.)
 - a route table or listener that names a cluster which warms for the first time is held back until that cluster serves,
   at most `HOLD_S`. Nothing waits for clusters that Pilot has not sent.
 - a cluster that was removed lingers while an active route table or listener still names it, at most `LINGER_S`: Pilot
@@ -18,6 +19,7 @@ Times are monotonic seconds of the injected clock.
 """
 
 import logging
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -28,19 +30,22 @@ import trio
 from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
 from mosn_xds.base.stats import StatRegistry
-from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
+from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, RESOURCE_TYPES, SDS, ResourceType
 from mosn_xds.control.closed import stand_ins
 from mosn_xds.control.dns_clusters import DnsCluster
 from mosn_xds.control.intake import need_keys
 from mosn_xds.control.needs import Holder
 from mosn_xds.control.resolve import Lookup
+from mosn_xds.control.secret_items import SecretItems, uses_ticket_keys
 from mosn_xds.control.slots import Deadline, Slot
 from mosn_xds.control.stats import ClusterManagerStats, ListenerManagerStats, SubscriptionStats
 from mosn_xds.control.store import Good, ResourceKey, ResourceStore, Status
-from mosn_xds.control.translate.model import DnsDiscovery, Source, Translated
+from mosn_xds.control.translate.model import DnsDiscovery, Need, Source, Translated
+from mosn_xds.control.translate.secret import kind_of
 from mosn_xds.spec.cluster import Cluster, Endpoints
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot, make_item
+from mosn_xds.spec.tls import Secret
 
 HOLD_S = 5.0
 LINGER_S = 2.0
@@ -92,7 +97,9 @@ class Assembler:
         stats: StatRegistry,
         *,
         static: Sequence[Translated] = (),
+        secrets: Sequence[Secret] = (),
         roots: Sequence[Root] = (),
+        token_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._store = store
         self._holder = holder
@@ -117,6 +124,7 @@ class Assembler:
         self.listeners: dict[str, Slot] = {}
         self._dns: dict[tuple[str, DnsDiscovery], DnsCluster] = {}
         self._endpoints: dict[ResourceKey, tuple[Good[Translated], Item]] = {}
+        self._secrets = SecretItems(store, secrets, clock, token_bytes)
         self._deadline = Deadline()
         self._news = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -185,7 +193,7 @@ class Assembler:
             if not slot.propose(good, now):
                 continue
             product = good.product
-            waits = self._waits_for_needs(product, EDS, slot.candidate_since, now)
+            waits = self._waits_for_needs(product, slot.candidate_since, now)
             if product.dns is not None:
                 waits += [f"DNS of {host}" for host in self._dns_cluster(name, product.dns).waits_for]
             slot.waits_for = tuple(waits)
@@ -214,7 +222,7 @@ class Assembler:
         for name, good in wanted.items():
             slot = self.listeners.setdefault(name, Slot(name))
             if slot.propose(good, now):
-                waits = self._waits_for_needs(good.product, RDS, slot.candidate_since, now)
+                waits = self._waits_for_needs(good.product, slot.candidate_since, now)
                 waits += self._waits_for_clusters(good.product, slot.held_since, now)
                 slot.waits_for = tuple(waits)
                 if not waits:
@@ -259,24 +267,30 @@ class Assembler:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def _waits_for_needs(self, product: Translated, kind: ResourceType, since: float, now: float) -> list[str]:
+    def _waits_for_needs(self, product: Translated, since: float, now: float) -> list[str]:
         waits = []
         for need, key in zip(product.needs, need_keys(product), strict=True):
-            if need.type_url != kind.url:
-                continue
-            record = self._store.get(key)
-            if kind is RDS and key in self.tables:
+            noun = RESOURCE_TYPES[need.type_url].noun
+            if key in self.tables:
                 if self.tables[key].active is None:  # it is there, and held back itself
-                    waits.append(f"{kind.noun} {need.name}")
+                    waits.append(f"{noun} {need.name}")
                 continue
-            if record is not None and (record.good is not None or record.status is not Status.REQUESTED):
+            if self._has_come(need, key):
                 continue
             timeout_s = need.initial_fetch_timeout_s
             if timeout_s and self._deadline.passed(since + timeout_s, now):
                 self._store.time_out(key)
                 continue
-            waits.append(f"{kind.noun} {need.name}")
+            waits.append(f"{noun} {need.name}")
         return waits
+
+    def _has_come(self, need: Need, key: ResourceKey) -> bool:
+        """Whether there has been an answer, of the wanted kind."""
+        record = self._store.get(key)
+        if record is None or record.good is None:
+            return record is not None and record.status is not Status.REQUESTED
+        spec = record.good.product.spec
+        return not isinstance(spec, Secret) or kind_of(spec) is need.secret
 
     def _waits_for_clusters(self, product: Translated, since: float, now: float) -> list[str]:
         warming = [name for name in product.clusters if name in self.clusters and self.clusters[name].warms_first]
@@ -306,10 +320,13 @@ class Assembler:
             self._holder.release(need_keys(old.product))
         product = new.product
         slot.active, slot.candidate, slot.waits_for = new, None, ()
-        slot.endpoints = tuple([key for key in need_keys(product) if key.type_url == EDS.url])
+        keys = need_keys(product)
+        slot.endpoints = tuple([key for key in keys if key.type_url == EDS.url])
+        slot.secrets = tuple([key for key in keys if key.type_url == SDS.url])
+        slot.uses_ticket_keys = isinstance(product.spec, Listener) and uses_ticket_keys(product.spec)
         slot.items = (
             make_item(kind, slot.name, product.spec),
-            *(make_item(Kind.ENDPOINTS, spec.name, spec) for spec in product.extra),
+            *(make_item(_extra_kind(spec), spec.name, spec) for spec in product.extra),
         )
 
     def _remove(self, slots: dict[K, Slot], key: K) -> bool:
@@ -349,6 +366,10 @@ class Assembler:
                     put(self._dns_cluster(slot.name, product.dns).item)
                 for key in slot.endpoints:
                     put(self._endpoints_item(key))
+        for item in self._secrets.items((*self.clusters.values(), *self.listeners.values())):
+            put(item)
+        if self._secrets.changes_at is not None:
+            self._deadline.passed(self._secrets.changes_at, self._clock.monotonic())
         for root in self._roots:
             if root.type is LDS:
                 for listener in stand_ins(self.listeners, self._store.records(root.key, LDS.url).values()):
@@ -394,3 +415,7 @@ class Assembler:
         self._cluster_stats.warming_clusters = sum(slot.candidate is not None for slot in clusters)
         self._listener_stats.total_listeners_active = sum(slot.active is not None for slot in listeners)
         self._listener_stats.total_listeners_warming = sum(slot.candidate is not None for slot in listeners)
+
+
+def _extra_kind(spec: Endpoints | Secret) -> Kind:
+    return Kind.SECRET if isinstance(spec, Secret) else Kind.ENDPOINTS

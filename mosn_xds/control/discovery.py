@@ -77,7 +77,16 @@ class Discovery:
         self._static = [one.translated for one in (*bootstrap.clusters, *bootstrap.listeners)]
         self._addresses = AddressBook(self.store, self._static)
         self.assembler = Assembler(
-            self.store, self.intake, publish, lookup, clock, random, stats, static=self._static, roots=self._roots
+            self.store,
+            self.intake,
+            publish,
+            lookup,
+            clock,
+            random,
+            stats,
+            static=self._static,
+            secrets=bootstrap.secrets,
+            roots=self._roots,
         )
 
     def __repr__(self) -> str:

@@ -17,6 +17,10 @@ class Slot:
     """What the active one is to a worker: its Spec and those that came inside, encoded."""
     endpoints: tuple[ResourceKey, ...] = ()
     """Where the active one's endpoints are in the store."""
+    secrets: tuple[ResourceKey, ...] = ()
+    """Where the active one's secrets are in the store."""
+    uses_ticket_keys: bool = False
+    """The active one is a listener that uses the agent's own session ticket keys."""
     candidate: Good[Translated] | None = None
     candidate_since: float = 0.0
     held_since: float = 0.0

@@ -47,7 +47,13 @@ class Configuration:
         self._clock = clock
         self._supervisor = supervisor
         translator = Translator(
-            bootstrap.node, Options(reject_unknown_fields=reject_unknown_fields, runtime=bootstrap.runtime)
+            bootstrap.node,
+            Options(
+                reject_unknown_fields=reject_unknown_fields,
+                runtime=bootstrap.runtime,
+                secrets=bootstrap.secrets,
+                clock=clock,
+            ),
         )
         self.discovery = Discovery(
             bootstrap,

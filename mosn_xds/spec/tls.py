@@ -101,9 +101,13 @@ class TlsContext(Spec, frozen=True):
     curves: tuple[str, ...] = ()
 
 
+AGENT_TICKET_KEYS = "agent/session-ticket-keys"
+"""The Secret with the keys that the agent makes, for contexts that name none: a session goes on in any worker."""
+
+
 class DownstreamTls(Spec, frozen=True):
-    """DownstreamTlsContext. Session tickets are encrypted with `ticket_secret`'s keys, else with keys that the agent makes
-    for all workers; None for neither (`disable_stateless_session_resumption`)."""
+    """DownstreamTlsContext. Session tickets are encrypted with the keys of `ticket_secret`, which is `AGENT_TICKET_KEYS`
+    where none is named; None: there are no tickets (`disable_stateless_session_resumption`)."""
 
     context: TlsContext
     require_client_certificate: bool = False

@@ -13,6 +13,7 @@ from mosn_xds.control.translate import SourceKind
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.listener import HttpConnectionManager, Listener
 from mosn_xds.spec.stats_matcher import StatsMatcher
+from tests.support.authority import Authority
 from tests.support.recordings import ROOT
 
 PILOT_AGENT = sorted((ROOT / "bootstrap").glob("*.json"))
@@ -148,13 +149,17 @@ def test_the_server_is_found_by_its_cluster(address: dict[str, Any], target: str
     assert (bootstrap.ads.delta, bootstrap.ads.target.tls) == (False, False)
 
 
-def test_the_servers_tls_and_metadata_come_along() -> None:
+def test_the_servers_tls_and_metadata_come_along(tmp_path: Path) -> None:
+    authority = Authority()
+    root = tmp_path / "root.pem"
+    root.write_text(authority.root)
+    chain, key = authority.issue("spiffe://a/ns/b/sa/c").write(tmp_path)
     tls = {
         "@type": TLS,
         "sni": "pilot.test",
         "common_tls_context": {
-            "validation_context": {"trusted_ca": {"filename": "/root.pem"}},
-            "tls_certificates": [{"certificate_chain": {"filename": "/c.pem"}, "private_key": {"filename": "/k.pem"}}],
+            "validation_context": {"trusted_ca": {"filename": str(root)}},
+            "tls_certificates": [{"certificate_chain": {"filename": chain}, "private_key": {"filename": key}}],
         },
     }
     cluster = xds_cluster(SOCKET, transport_socket={"name": "tls", "typed_config": tls}, connect_timeout="2s")
@@ -164,7 +169,7 @@ def test_the_servers_tls_and_metadata_come_along() -> None:
     assert bootstrap.ads is not None and bootstrap.ads.delta
     target = bootstrap.ads.target
     assert (target.tls, target.server_name, target.authority) == (True, "pilot.test", "other.test")
-    assert (target.tls_root_path, target.tls_certificate_path, target.tls_key_path) == ("/root.pem", "/c.pem", "/k.pem")
+    assert (target.tls_root_path, target.tls_certificate_path, target.tls_key_path) == (str(root), chain, key)
     assert (target.initial_metadata, target.connect_timeout_s) == ((("clusterid", "k"),), 2.0)
 
 
@@ -217,11 +222,20 @@ def test_runtime_layers_override_one_another() -> None:
 
 
 def test_private_keys_are_not_shown() -> None:
-    secret = {"name": "s", "tls_certificate": {"certificate_chain": {"inline_string": "PUBLIC"},
-                                               "private_key": {"inline_string": "PRIVATE"}}}  # fmt: skip
-    bootstrap = load({"static_resources": {"secrets": [secret]}})
-    assert bootstrap.secrets == ("s",)
-    assert "PRIVATE" not in str(bootstrap.message) and "PUBLIC" in str(bootstrap.message)
+    issued = Authority().issue("a.test")
+    bootstrap = load({"static_resources": {"secrets": [{"name": "s", "tls_certificate": issued.config()}]}})
+    assert [secret.name for secret in bootstrap.secrets] == ["s"]
+    shown = f"{bootstrap.message} {bootstrap!r} {bootstrap.secrets!r}"
+    assert "PRIVATE" not in shown and "[redacted]" in shown and "BEGIN CERTIFICATE" in shown
+
+
+def test_secrets_of_one_name_and_kind_are_refused() -> None:
+    authority = Authority()
+    certificate = {"name": "s", "tls_certificate": authority.issue("a.test").config()}
+    validation = {"name": "s", "validation_context": {"trusted_ca": {"inline_string": authority.root}}}
+    assert len(load({"static_resources": {"secrets": [certificate, validation]}}).secrets) == 2
+    with pytest.raises(ConfigError, match="Duplicate static TlsCertificate secret name s"):
+        load({"static_resources": {"secrets": [certificate, certificate]}})
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

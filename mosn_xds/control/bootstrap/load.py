@@ -25,12 +25,15 @@ from mosn_xds.control.bootstrap.secrets import redact
 from mosn_xds.control.translate.common import struct_dict, take_address, take_source
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.matchers import take_string_match
-from mosn_xds.control.translate.model import NodeContext, Options, SourceKind
+from mosn_xds.control.translate.model import NodeContext, Options, SecretKind, SourceKind
 from mosn_xds.control.translate.registry import Registry
+from mosn_xds.control.translate.secret import kind_of
 from mosn_xds.control.translate.take import Report, Take
+from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.control.translate.translator import CLUSTERS_URL, LISTENERS_URL, Translator
 from mosn_xds.control.translate.validate import Validator
 from mosn_xds.spec.stats_matcher import EVERYTHING, NOTHING, StatsPatterns
+from mosn_xds.spec.tls import Secret
 
 USER_AGENT = "mosn-xds"
 
@@ -95,12 +98,11 @@ class _Loading:
         clusters: tuple[StaticResource, ...] = ()
         listeners: tuple[StaticResource, ...] = ()
         by_name: dict[str, Any] = {}
-        names: tuple[str, ...] = ()
+        secrets: tuple[Secret, ...] = ()
         if static is not None:
-            clusters, by_name = self._clusters(static, node, runtime)
-            listeners = self._listeners(static, node, runtime, frozenset(by_name))
-            secrets = static.messages("secrets")
-            names = tuple([secret.name for secret in secrets])
+            secrets = self._secrets(static, node, runtime)
+            clusters, by_name = self._clusters(static, node, runtime, secrets)
+            listeners = self._listeners(static, node, runtime, secrets, frozenset(by_name))
         ads, lds, cds = self._dynamic(by_name)
         self._refuse_anonymous(node, [*clusters, *listeners])
         stats = self._stats(Context(node, Options(runtime=runtime), self.registry))
@@ -115,7 +117,7 @@ class _Loading:
             message=redact(self.message),
             clusters=clusters,
             listeners=listeners,
-            secrets=names,
+            secrets=secrets,
             ads=ads,
             lds=lds,
             cds=cds,
@@ -159,11 +161,33 @@ class _Loading:
             layer.skip("admin_layer")
         return MappingProxyType(found)
 
-    def _translator(self, node: NodeContext, runtime: Mapping[str, Any], clusters: frozenset[str] | None) -> Translator:
-        return Translator(node, Options(static=True, runtime=runtime, known_clusters=clusters), self.registry)
+    def _translator(
+        self,
+        node: NodeContext,
+        runtime: Mapping[str, Any],
+        secrets: tuple[Secret, ...] = (),
+        clusters: frozenset[str] | None = None,
+    ) -> Translator:
+        options = Options(static=True, runtime=runtime, known_clusters=clusters, secrets=secrets)
+        return Translator(node, options, self.registry)
+
+    def _secrets(self, static: Take, node: NodeContext, runtime: Mapping[str, Any]) -> tuple[Secret, ...]:
+        messages = list(static.messages("secrets"))
+        made = self._translate(static, "secrets", SECRETS_URL, messages, self._translator(node, runtime))
+        found: dict[tuple[SecretKind, str], Secret] = {}
+        for number, resource in enumerate(made):
+            secret = resource.translated.spec
+            if isinstance(secret, Secret):
+                kind = kind_of(secret)
+                if (kind, secret.name) in found:
+                    raise static.error(
+                        f"secrets[{number}].name", f"Duplicate static {_SECRET_NOUNS[kind]} secret name {secret.name}"
+                    )
+                found[kind, secret.name] = secret
+        return tuple(found.values())
 
     def _clusters(
-        self, static: Take, node: NodeContext, runtime: Mapping[str, Any]
+        self, static: Take, node: NodeContext, runtime: Mapping[str, Any], secrets: tuple[Secret, ...]
     ) -> tuple[tuple[StaticResource, ...], dict[str, Any]]:
         messages = list(static.messages("clusters"))
         by_name: dict[str, Any] = {}
@@ -171,15 +195,20 @@ class _Loading:
             if message.name in by_name:
                 raise static.error(f"clusters[{number}].name", f"cluster manager: duplicate cluster '{message.name}'")
             by_name[message.name] = message
-        translator = self._translator(node, runtime, None)
+        translator = self._translator(node, runtime, secrets)
         return self._translate(static, "clusters", CLUSTERS_URL, messages, translator), by_name
 
     def _listeners(
-        self, static: Take, node: NodeContext, runtime: Mapping[str, Any], clusters: frozenset[str]
+        self,
+        static: Take,
+        node: NodeContext,
+        runtime: Mapping[str, Any],
+        secrets: tuple[Secret, ...],
+        clusters: frozenset[str],
     ) -> tuple[StaticResource, ...]:
         messages = list(static.messages("listeners"))
         has_cds = self.message.dynamic_resources.HasField("cds_config")
-        translator = self._translator(node, runtime, None if has_cds else clusters)
+        translator = self._translator(node, runtime, secrets, None if has_cds else clusters)
         found = self._translate(static, "listeners", LISTENERS_URL, messages, translator)
         kept: dict[str, StaticResource] = {}
         for number, resource in enumerate(found):
@@ -269,6 +298,12 @@ class _Loading:
         defaults = take.wrapped_flag("use_all_default_tags") is not False
         return StatsSettings(tags, defaults, patterns, tuple(buckets), interval_s)
 
+
+_SECRET_NOUNS = {
+    SecretKind.CERTIFICATE: "TlsCertificate",
+    SecretKind.VALIDATION: "CertificateValidationContext",
+    SecretKind.TICKET_KEYS: "TlsSessionTicketKeys",
+}
 
 _WITHOUT_EFFECT = {
     "overload_manager": "there is no overload manager",

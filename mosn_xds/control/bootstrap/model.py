@@ -11,6 +11,7 @@ from mosn_xds.control.ads.transport import GrpcTarget
 from mosn_xds.control.translate.model import NodeContext, Source, Translated
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.stats_matcher import EVERYTHING, StatsPatterns
+from mosn_xds.spec.tls import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,8 @@ class Bootstrap:
     message: Message
     clusters: tuple[StaticResource, ...] = ()
     listeners: tuple[StaticResource, ...] = ()
-    secrets: tuple[str, ...] = ()
-    """Names."""
+    secrets: tuple[Secret, ...] = ()
+    """Several of one name are of different kinds."""
     ads: XdsServer | None = None
     lds: DynamicRoot | None = None
     cds: DynamicRoot | None = None

@@ -77,6 +77,7 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     _take_filters(take, context)
     if take.wrapped_flag("wait_for_warm_on_init") is False:
         take.ignore("wait_for_warm_on_init", "every cluster warms before it serves")
+    transport = take_transport(take, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
     cluster = Cluster(
         name=name,
         discovery=discovery,
@@ -102,7 +103,8 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
         extra_source_addresses=extra_sources,
         keepalive=take_keepalive(None if connection is None else connection.child("tcp_keepalive")),
         original_dst=_take_original_dst(take, discovery),
-        transport=take_transport(take, "transport_socket", Category.UPSTREAM_TRANSPORT, context),
+        transport=transport.kind,
+        tls=transport.upstream,
         transport_matches=_take_transport_matches(take, context),
         metadata=take_metadata(take.child("metadata")),
         alt_stat_name=take.text("alt_stat_name"),
@@ -267,7 +269,7 @@ def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatc
         struct = one.message_of("match")
         pairs = () if struct is None else string_pairs(struct)
         transport = take_transport(one, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
-        found.append(TransportMatch(one.text("name"), pairs, transport))
+        found.append(TransportMatch(one.text("name"), pairs, transport.kind, transport.upstream))
     return tuple(found)
 
 

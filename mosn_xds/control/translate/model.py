@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
+from mosn_xds.base.clock import Clock, SystemClock
 from mosn_xds.spec.cluster import Cluster, Endpoint, Endpoints, Locality
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.route import RouteTable
 from mosn_xds.spec.snapshot import digest, encode
+from mosn_xds.spec.tls import Secret
 
-Spec = Cluster | Endpoints | RouteTable | Listener
+Spec = Cluster | Endpoints | RouteTable | Listener | Secret
 
 DEFAULT_FETCH_TIMEOUT_S = 15.0
 REGEX_PROGRAM_SIZE_LIMIT = 100
@@ -39,13 +41,16 @@ class Options:
     `static`: for the bootstrap's own resources, which are not `added_via_api`. `reject_unknown_fields`: fields that our
     protos do not have are an error instead of a warning (Envoy's default for static resources, not for dynamic ones).
     `runtime`: values of the static runtime layers, flattened. `known_clusters`: all clusters that there will ever be, for
-    the check of inline routes that Envoy makes by default; None: not known.
+    the check of inline routes that Envoy makes by default; None: not known. `secrets`: the bootstrap's own, by name; several
+    of one name are of different kinds. `clock`: what certificates are too old for.
     """
 
     static: bool = False
     reject_unknown_fields: bool = False
     runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     known_clusters: frozenset[str] | None = None
+    secrets: tuple[Secret, ...] = ()
+    clock: Clock = field(default_factory=SystemClock)
 
 
 class SourceKind(Enum):
@@ -73,14 +78,33 @@ class Source:
 ADS = Source()
 
 
+class SecretKind(Enum):
+    """What a secret is used for; the value says it in texts."""
+
+    CERTIFICATE = "certificate"
+    VALIDATION = "validation context"
+    TICKET_KEYS = "session ticket keys"
+
+
+def secret_name(source: str, name: str) -> str:
+    """How a worker knows the secret `name` of a config source: ``grpc:sds-grpc/default``."""
+    return f"{source}/{name}"
+
+
+STATIC_SECRETS = "static"
+"""The config source, as it were, of the bootstrap's own secrets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A resource that another one waits for. `initial_fetch_timeout_s` 0: for ever."""
+    """A resource that another one waits for. `initial_fetch_timeout_s` 0: for ever. `secret` is what it must be, for a
+    secret."""
 
     type_url: str
     name: str
     source: Source = ADS
     initial_fetch_timeout_s: float = DEFAULT_FETCH_TIMEOUT_S
+    secret: SecretKind | None = None
 
 
 class DnsFamily(IntEnum):
@@ -143,19 +167,21 @@ class DnsDiscovery:
 class Translated:
     """One resource as this proxy understands it.
 
-    `extra` are Specs that came inside it (the inline endpoints of a STATIC cluster). `needs` are resources that it waits
-    for. `clusters` are those that its routes and proxies name. `unread` are the paths of fields that are set and have no
-    effect here, some with the reason in parentheses; `warnings` start with a path, too.
+    `extra` are Specs that came inside it (the inline endpoints of a STATIC cluster, inline certificates). `needs` are
+    resources that it waits for. `clusters` are those that its routes and proxies name. `files` were read for it. `unread`
+    are the paths of fields that are set and have no effect here, some with the reason in parentheses; `warnings` start with
+    a path, too.
     """
 
     name: str
     spec: Spec
-    extra: tuple[Endpoints, ...] = ()
+    extra: tuple[Endpoints | Secret, ...] = ()
     dns: DnsDiscovery | None = None
     needs: tuple[Need, ...] = ()
     clusters: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Translated {type(self.spec).__name__} {self.name!r} {len(self.unread)} unread>"

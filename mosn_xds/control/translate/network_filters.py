@@ -10,6 +10,7 @@ from mosn_xds.control.translate.registry import Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
+from mosn_xds.spec.snapshot import digest, encode
 
 _TERMINAL = (HttpConnectionManager, TcpProxy)
 
@@ -24,7 +25,10 @@ def take_filter_chain(take: Take, context: Context, uid: bytes, listener: str) -
     match = take_chain_match(take.child("filter_chain_match"), listener, name)
     transport = take_transport(take, "transport_socket", Category.DOWNSTREAM_TRANSPORT, context)
     filters = _take_filters(take, context)
-    return FilterChain(uid, name, match, filters, transport, take.duration("transport_socket_connect_timeout") or None)
+    timeout_s = take.duration("transport_socket_connect_timeout") or None
+    if take.report.files:  # what they hold is part of the chain
+        uid = digest(uid + encode(transport.downstream))
+    return FilterChain(uid, name, match, filters, transport.kind, timeout_s, transport.downstream)
 
 
 def _take_filters(parent: Take, context: Context) -> tuple[NetworkFilter, ...]:

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.model import Need
+from mosn_xds.spec.tls import Secret
 
 E = TypeVar("E", bound=IntEnum)
 T = TypeVar("T")
@@ -29,9 +30,10 @@ MAX_DURATION_S = 315_576_000_000
 
 class Report:
     """What a translation found besides its result: `clusters` are those that routes and proxies name, with what they are
-    called there (``weighted cluster``), `needs` the resources that it waits for, both in order."""
+    called there (``weighted cluster``), `needs` the resources that it waits for, `secrets` what stood inline, by the names
+    that it got, `files` what was read; all in order."""
 
-    __slots__ = ("clusters", "needs", "takes", "unread", "warnings")
+    __slots__ = ("clusters", "files", "needs", "secrets", "takes", "unread", "warnings")
 
     def __init__(self) -> None:
         self.takes: list[Take] = []
@@ -39,13 +41,15 @@ class Report:
         self.warnings: list[str] = []
         self.clusters: dict[str, str] = {}
         self.needs: dict[Need, None] = {}
+        self.secrets: dict[str, Secret] = {}
+        self.files: dict[str, None] = {}
 
     def __repr__(self) -> str:
         return f"<Report {len(self.unread)} unread, {len(self.warnings)} warnings>"
 
     @property
     def is_empty(self) -> bool:
-        return not (self.unread or self.warnings or self.clusters or self.needs)
+        return not (self.unread or self.warnings or self.clusters or self.needs or self.secrets or self.files)
 
     def finish(self) -> None:
         """Nothing more is read: what is left in any Take had no effect."""
@@ -62,6 +66,8 @@ class Report:
             self.warnings += [_under(prefix, text) for text in part.warnings]
         self.clusters.update(part.clusters)
         self.needs.update(part.needs)
+        self.secrets.update(part.secrets)
+        self.files.update(part.files)
 
 
 def _under(prefix: str, text: str) -> str:

@@ -15,7 +15,9 @@ from mosn_xds.control.translate.listener import take_listener
 from mosn_xds.control.translate.model import DnsDiscovery, NodeContext, Options, Spec, Translated
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.route import take_route_table
+from mosn_xds.control.translate.secret import take_secret
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
+from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.spec.cluster import Endpoints
 from mosn_xds.xds.messages import TYPE_PREFIX, decode, message_class
 
@@ -47,12 +49,13 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         ENDPOINTS_URL: _Kind(lambda take, context: _Made(take_endpoints(take, context)), frozenset({2})),
         ROUTES_URL: _Kind(lambda take, context: _Made(take_route_table(take, context)), frozenset({2})),
         LISTENERS_URL: _Kind(lambda take, context: _Made(take_listener(take, context)), frozenset({3, 25})),
+        SECRETS_URL: _Kind(lambda take, context: _Made(take_secret(take, context)), frozenset()),
     }
 )
 
 
 class Translator:
-    """Translates clusters, endpoints, route tables and listeners for one node.
+    """Translates clusters, endpoints, route tables, listeners and secrets for one node.
 
     It remembers parts of what it translated by their bytes, so that an update costs what changed in it.
     """
@@ -92,10 +95,11 @@ class Translator:
         return Translated(
             made.spec.name or name or "",
             made.spec,
-            made.extra,
+            (*made.extra, *report.secrets.values()),
             made.dns,
             tuple(report.needs),
             tuple(report.clusters),
             tuple(report.unread),
             tuple(report.warnings),
+            tuple(report.files),
         )

@@ -1,18 +1,31 @@
-"""Transport sockets: plaintext or TLS. What a TLS context says is checked here and has no effect yet."""
+"""Transport sockets: plaintext or TLS, for listeners and clusters."""
+
+from dataclasses import dataclass
 
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
+from mosn_xds.control.translate.tls import take_downstream_tls, take_upstream_tls
+from mosn_xds.spec.tls import DownstreamTls, UpstreamTls
 
 RAW, TLS = "raw_buffer", "tls"
 
 
-def take_transport(parent: Take, name: str, category: Category, context: Context) -> str:
-    """The kind of transport in the field `name`, plaintext when absent. Raises ConfigError for an unknown one: neither
-    plaintext nor a guess may stand in for it."""
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A transport socket: its kind, and what it demands if that is TLS, on one side or the other."""
+
+    kind: str = RAW
+    downstream: DownstreamTls | None = None
+    upstream: UpstreamTls | None = None
+
+
+def take_transport(parent: Take, name: str, category: Category, context: Context) -> Transport:
+    """The transport in the field `name`, plaintext when absent. Raises ConfigError for an unknown one: neither plaintext
+    nor a guess may stand in for it."""
     take = parent.child(name)
     if take is None:
-        return RAW
+        return Transport()
     extension_name = take.text("name")
     found = context.extension(take, "typed_config", category, extension_name)
     if found.value is None:
@@ -20,17 +33,20 @@ def take_transport(parent: Take, name: str, category: Category, context: Context
             "typed_config",
             f"Didn't find a registered implementation for '{extension_name}' with type URL: '{found.type_name}'",
         )
-    kind: str = found.value
-    return kind
+    transport: Transport = found.value
+    return transport
 
 
-def raw_buffer(take: Take, context: Context, name: str) -> str:
+def raw_buffer(take: Take, context: Context, name: str) -> Transport:
     """envoy.transport_sockets.raw_buffer."""
-    return RAW
+    return Transport()
 
 
-def tls(take: Take, context: Context, name: str) -> str:
-    """envoy.transport_sockets.tls, either side."""
-    take.left.clear()
-    take.ignore("", "TLS is not supported yet")
-    return TLS
+def downstream_tls(take: Take, context: Context, name: str) -> Transport:
+    """envoy.transport_sockets.tls of a filter chain."""
+    return Transport(TLS, downstream=take_downstream_tls(take, context))
+
+
+def upstream_tls(take: Take, context: Context, name: str) -> Transport:
+    """envoy.transport_sockets.tls of a cluster."""
+    return Transport(TLS, upstream=take_upstream_tls(take, context))

@@ -298,27 +298,6 @@ def test_a_proxy_that_cannot_tunnel_closes() -> None:
     assert isinstance(found.spec.chains[0].filters[0], CloseConnection)
 
 
-def test_a_tls_chain_is_known_as_one() -> None:
-    tls = {"name": "tls", "typed_config": typed("transport_sockets.tls.v3.DownstreamTlsContext")}
-    chain = listener().spec.chains[0] if isinstance(listener().spec, Listener) else None
-    found = listener(
-        filter_chains=[
-            {
-                "transport_socket": tls,
-                "filters": [
-                    {
-                        "name": "tcp",
-                        "typed_config": typed("filters.network.tcp_proxy.v3.TcpProxy", stat_prefix="t", cluster="c"),
-                    }
-                ],
-            }
-        ]
-    )
-    assert isinstance(found.spec, Listener) and chain is not None
-    assert (chain.transport, found.spec.chains[0].transport) == ("raw_buffer", "tls")
-    assert found.unread == ("filter_chains[0].transport_socket.typed_config (TLS is not supported yet)",)
-
-
 def test_unknown_fields_are_refused_where_that_is_asked() -> None:
     found = message_class(CLUSTERS_URL)
     assert found is not None
