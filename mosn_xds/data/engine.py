@@ -34,6 +34,7 @@ from mosn_xds.spec import listener as listener_spec
 from mosn_xds.spec import route as route_spec
 from mosn_xds.spec.feed import Configure, DrainStrategy, Drop, HostStat, Put
 from mosn_xds.spec.snapshot import Kind
+from mosn_xds.spec.tls import Secret
 
 _SIOCGIFADDR = 0x8915
 _REMOVALS_PER_TURN = 100
@@ -71,7 +72,8 @@ class Engine:
         self._routes: dict[str, RouteTable] = {}
         self._drops: list[Drop] = []
         self._leaving: dict[tuple[Kind, str], None] = {}
-        """Clusters and endpoints that no generation has any more, in the order of their removal."""
+        """Clusters, endpoints and secrets that no generation has any more, in the order of their removal."""
+        self._decode_secret = msgspec.msgpack.Decoder(Secret)
         self._decode_cluster = msgspec.msgpack.Decoder(cluster_spec.Cluster)
         self._decode_endpoints = msgspec.msgpack.Decoder(cluster_spec.Endpoints)
         self._decode_routes = msgspec.msgpack.Decoder(route_spec.RouteTable)
@@ -96,7 +98,9 @@ class Engine:
         if (item.kind, item.name) in self._leaving:
             self._remove(item.kind, item.name)  # it comes back as a new one
         try:
-            if item.kind is Kind.CLUSTER:
+            if item.kind is Kind.SECRET:
+                self._clusters.tls.put(self._decode_secret.decode(item.raw))
+            elif item.kind is Kind.CLUSTER:
                 self._clusters.put_cluster(self._decode_cluster.decode(item.raw))
             elif item.kind is Kind.ENDPOINTS:
                 self._clusters.put_endpoints(self._decode_endpoints.decode(item.raw))
@@ -130,7 +134,8 @@ class Engine:
         if leaving:
             if not self._leaving:
                 self._reactor.timers.arm(0.0, self._remove_some)
-            leaving.sort()  # clusters first: a cluster that is to go need not be told that its hosts go
+            # Clusters first: a cluster that is to go need not be told that its hosts go. Secrets when nobody names them.
+            leaving.sort(key=lambda item: (item[0] is Kind.SECRET, item))
             self._leaving.update(dict.fromkeys(leaving))
         self.generation = generation
 
@@ -142,7 +147,9 @@ class Engine:
 
     def _remove(self, kind: Kind, name: str) -> None:
         del self._leaving[kind, name]
-        if kind is Kind.ENDPOINTS:
+        if kind is Kind.SECRET:
+            self._clusters.tls.drop(name)
+        elif kind is Kind.ENDPOINTS:
             self._clusters.drop_endpoints(name)
         else:
             self._clusters.drop_cluster(name)

@@ -8,7 +8,11 @@ from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Drain, DrainState, Served, Terminal
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
+from mosn_xds.data.tls.server import ServerTls
+from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.spec import listener as spec
+
+_PLAINTEXT = "raw_buffer"
 
 
 class ChainOwner(Protocol):
@@ -22,20 +26,19 @@ class ChainOwner(Protocol):
 class Chain:
     """A built filter chain; it survives updates of its listener for as long as its `uid` is in them.
 
-    `close_reason` is set where every connection is to be closed: a TLS chain as long as there is no TLS layer, or a
-    chain with a network filter that nobody here knows.
+    `close_reason` is set where every connection is to be closed: a chain with a network filter that nobody here knows.
     """
 
     __slots__ = (
         "_owner",
         "_replaced",
         "close_reason",
-        "closes_for_tls",
         "connections",
         "drain",
         "guards",
         "spec",
         "terminal",
+        "tls",
         "uid",
     )
 
@@ -56,9 +59,12 @@ class Chain:
         self.guards: list[NetworkRbacFilter] = []
         self.terminal: Terminal | None = None
         self.close_reason: str | None = None
-        self.closes_for_tls = chain.transport != "raw_buffer"
-        if self.closes_for_tls:
-            self.close_reason = "TLS is not served by this version"
+        self.tls: ServerTls | None = None
+        if chain.tls is not None:
+            stats = context.stats.group(SslStats, f"{listener_prefix}ssl.")
+            self.tls = ServerTls(chain.tls, context.tls, stats, f"{listener_prefix[:-1]} {chain.name}".rstrip())
+        elif chain.transport != _PLAINTEXT:
+            self.close_reason = f"transport socket {chain.transport} without its configuration"
         for position, network_filter in enumerate(chain.filters):
             try:
                 self._add(network_filter, context, listener_prefix, direction)

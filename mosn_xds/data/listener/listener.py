@@ -15,7 +15,9 @@ from mosn_xds.data.listener.chain import Chain
 from mosn_xds.data.listener.chain_match import ChainMatcher
 from mosn_xds.data.listener.inspect import Inspected, Inspection
 from mosn_xds.data.listener.stats import ListenerStats, WorkerListenerStats
+from mosn_xds.data.listener.tls_entry import TlsEntry
 from mosn_xds.data.net.consumer import Nobody
+from mosn_xds.data.net.secure_wire import SecureWire
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
@@ -200,12 +202,9 @@ class Listener:
     def _refusal(self, chain: Chain, info: ConnectionInfo) -> str | None:
         """Why this chain does not take the connection; None if it does."""
         if chain.close_reason is not None:
-            if chain.closes_for_tls:
-                self.stats.closed_tls_not_served += 1
-            else:
-                self.stats.closed_by_unknown_filter += 1
+            self.stats.closed_by_unknown_filter += 1
             return f"closed_by_chain{{{chain.close_reason}}}"
-        for guard in chain.guards:
+        for guard in chain.guards if chain.tls is None else ():  # else when the handshake is complete
             denied = guard.refuse(info)
             if denied is not None:
                 return denied
@@ -219,13 +218,22 @@ class Listener:
             self._refuse(sock, info, "filter_chain_not_found")
             return
         context = self._context
-        wire = Wire(
-            context.reactor,
-            sock,
-            _NOBODY,
-            buffer_limit_bytes=self.spec.buffer_limit_bytes,
-            remote_address=info.direct_remote,
-        )
+        limit = self.spec.buffer_limit_bytes
+        if chain.tls is None:
+            wire = Wire(context.reactor, sock, _NOBODY, buffer_limit_bytes=limit, remote_address=info.direct_remote)
+        else:
+            try:
+                entry = TlsEntry(chain, info, self.stats)
+                secured, info.tls = chain.tls.secure(sock, str(info.remote), entry)
+            except OSError as error:
+                self.stats.downstream_cx_destroy += 1
+                self._release()
+                self._refuse(sock, info, error.strerror or str(error))
+                return
+            wire = SecureWire(
+                context.reactor, sock, _NOBODY, secured, buffer_limit_bytes=limit, remote_address=info.direct_remote
+            )
+            entry.wire = wire
         downstream = Downstream(wire, info, context.reactor, chain.drain, chain, self.spec.buffer_limit_bytes)
         served = terminal.serve(downstream)
         wire.consumer = served
@@ -234,7 +242,7 @@ class Listener:
         stats.downstream_cx_active += 1
         self.worker_stats.downstream_cx_total += 1
         self.worker_stats.downstream_cx_active += 1
-        wire.start()
+        wire.start(handshake_timeout_s=chain.spec.transport_connect_timeout_s)
 
     def connection_done(self, connection: Served) -> None:
         """One of this listener's connections is gone."""

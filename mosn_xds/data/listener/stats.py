@@ -21,7 +21,6 @@ class ListenerStats(StatGroup):
         "no_filter_chain_match",
         "closed_listener",
         "closed_by_unknown_filter",
-        "closed_tls_not_served",
     )
     GAUGES = ("downstream_cx_active", "downstream_pre_cx_active")
     HISTOGRAMS = ("downstream_cx_length_ms",)
@@ -41,7 +40,6 @@ class ListenerStats(StatGroup):
     no_filter_chain_match: int
     closed_listener: int
     closed_by_unknown_filter: int
-    closed_tls_not_served: int
     downstream_cx_active: int
     downstream_pre_cx_active: int
     downstream_cx_length_ms: Histogram

@@ -109,6 +109,23 @@ class Handshakes:
         return f"<Handshakes {len(self._queue)} waiting>"
 
 
+class _Nobody:
+    """Who watches a connection that has ended: it breaks the circle of those who know each other."""
+
+    def complete(self) -> None: ...
+
+    def failed(self, error: OSError) -> OSError:
+        return error
+
+    def lost(self, error: OSError) -> OSError:
+        return error
+
+    def timed_out(self) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class Secured(NamedTuple):
     """What makes a wire secure."""
 
@@ -184,6 +201,7 @@ class SecureWire(Wire):
     def _release(self) -> None:
         if self._state is not _CLOSED:
             self._tls.close()
+            self._watcher = _NOBODY
         super()._release()
 
     # Input.

@@ -8,6 +8,7 @@ happens costs nothing and is still there to be read. Times of a stream are secon
 from typing import Any, Protocol
 
 from mosn_xds.data.match.head import HeadView, RequestView
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.spec.common import Address
 
 
@@ -63,6 +64,7 @@ class ConnectionInfo:
         "sni",
         "start_s",
         "start_wall_s",
+        "tls",
     )
 
     def __init__(
@@ -85,6 +87,7 @@ class ConnectionInfo:
         self.chain_name = chain_name
         self.sni = ""
         self.alpn = ""
+        self.tls: TlsFacts | None = None
         self.restored_local: Address | None = None
         self.close_reason = ""
 

@@ -47,6 +47,7 @@ class WorkerContext:
         "settings",
         "spawn",
         "stats",
+        "tls",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class WorkerContext:
         self.limits = limits
         self.random = random
         self.clusters = clusters
+        self.tls = clusters.tls
         self.log_files = log_files
         self.local_ip = local_ip
         self.spawn = spawn

@@ -36,13 +36,11 @@ NO_OPTIONS = TlsOptions()
 
 
 class ClientTls:
-    """UpstreamTlsContext at work. `alpn` is what connections offer where nothing else is asked for."""
+    """UpstreamTlsContext at work."""
 
-    def __init__(
-        self, spec: UpstreamTls, store: TlsStore, stats: SslStats, where: str, default_alpn: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, spec: UpstreamTls, store: TlsStore, stats: SslStats, where: str) -> None:
         self.spec = spec
-        self.alpn = tuple(name.encode() for name in spec.context.alpn or default_alpn)
+        self._alpn = tuple(name.encode() for name in spec.context.alpn)
         self._store = store
         self._stats = stats
         self._where = where
@@ -51,8 +49,17 @@ class ClientTls:
         self._policy: PeerPolicy | None = None
         self._sessions: dict[tuple[str, TlsOptions], deque[Any]] = {}
 
-    def securing(self, peer: str, hostname: str = "", options: TlsOptions = NO_OPTIONS) -> Securing:
-        """How to secure a connection to the host `peer`, for requests with these `options`."""
+    def securing(
+        self,
+        peer: str,
+        hostname: str = "",
+        options: TlsOptions = NO_OPTIONS,
+        fallback_alpn: tuple[bytes, ...] = (),
+    ) -> Securing:
+        """How to secure a connection to the host `peer`, for requests with these `options`. Offered are the protocols of the
+        options, else of the context, else `fallback_alpn`."""
+        if not options.alpn:
+            options = options._replace(alpn=self._alpn or fallback_alpn)
         return _Dialer(self, peer, hostname, options).secure
 
     def secure(self, sock: socket.socket, peer: str, hostname: str, options: TlsOptions) -> Secured:
@@ -66,9 +73,8 @@ class ClientTls:
         sni = options.sni or (hostname if spec.auto_host_sni else "") or spec.sni
         if sni and not _is_ip(sni):
             conn.set_tlsext_host_name(sni.encode())
-        alpn = options.alpn or self.alpn
-        if alpn:
-            conn.set_alpn_protos(list(alpn))
+        if options.alpn:
+            conn.set_alpn_protos(list(options.alpn))
         sans = options.sans
         if spec.auto_sni_san_validation and sni:
             sans = (*sans, sni)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.tls.failures import Failure, explain, transport_error
@@ -34,10 +35,18 @@ class FailureLog:
             _log.warning("%s: %s", where, text)
 
 
+class HandshakeObserver(Protocol):
+    """Who waits for the handshake of an accepted connection; told at most once."""
+
+    def complete(self) -> None: ...
+
+    def timed_out(self) -> None: ...
+
+
 class Handshake:
     """The `HandshakeWatcher` of one connection; `where` names the listener or the cluster, `peer` the other side."""
 
-    __slots__ = ("_log", "_on_timeout", "_peer", "_stats", "_verdict", "_where", "facts")
+    __slots__ = ("_log", "_observer", "_peer", "_stats", "_verdict", "_where", "facts")
 
     def __init__(
         self,
@@ -47,7 +56,7 @@ class Handshake:
         log: FailureLog,
         where: str,
         peer: str,
-        on_timeout: Callable[[], None] | None = None,
+        observer: HandshakeObserver | None = None,
     ) -> None:
         self.facts = facts
         self._verdict = verdict
@@ -55,13 +64,16 @@ class Handshake:
         self._log = log
         self._where = where
         self._peer = peer
-        self._on_timeout = on_timeout
+        self._observer = observer
 
     def complete(self) -> None:
         facts = self.facts
         facts.complete = True
         facts.verified = self._verdict is not None and self._verdict.verified
         self._stats.count_handshake(facts, has_peer=self._verdict is not None and facts.peer is not None)
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.complete()
 
     def failed(self, error: OSError) -> OSError:
         failure = self._explained(error)
@@ -75,8 +87,9 @@ class Handshake:
 
     def timed_out(self) -> None:
         self._log.note(self._where, f"TLS with {self._peer}: {TIMED_OUT}")
-        if self._on_timeout is not None:
-            self._on_timeout()
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.timed_out()
 
     def _explained(self, error: OSError) -> Failure:
         failure = explain(error, self._verdict, self._peer)

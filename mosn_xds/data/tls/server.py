@@ -1,7 +1,6 @@
 """TLS on the side of a listener: what a filter chain does with each accepted connection."""
 
 import socket
-from collections.abc import Callable
 
 from OpenSSL import SSL
 
@@ -9,7 +8,7 @@ from mosn_xds.data.net.secure_wire import Secured
 from mosn_xds.data.net.tls import TlsTransport
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.tls.failures import transport_error
-from mosn_xds.data.tls.handshake import Handshake
+from mosn_xds.data.tls.handshake import Handshake, HandshakeObserver
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import NOT_READY, TlsStore
 from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict
@@ -30,7 +29,7 @@ class ServerTls:
         self._context: SSL.Context | None = None
         self._policy: PeerPolicy | None = None
 
-    def secure(self, sock: socket.socket, peer: str, on_timeout: Callable[[], None]) -> tuple[Secured, TlsFacts]:
+    def secure(self, sock: socket.socket, peer: str, observer: HandshakeObserver) -> tuple[Secured, TlsFacts]:
         """For an accepted connection. Raises OSError with the reason if there is no context, for lack of a secret."""
         store = self._store
         context = self._context
@@ -40,7 +39,7 @@ class ServerTls:
         conn.set_accept_state()
         facts = TlsFacts(conn, server=True)
         verdict = PeerVerdict(self._policy) if self._policy is not None else None
-        watcher = Handshake(facts, verdict, self._stats, store.failures, self._where, peer, on_timeout=on_timeout)
+        watcher = Handshake(facts, verdict, self._stats, store.failures, self._where, peer, observer)
         return Secured(TlsTransport(sock, conn, store.memory, verdict), watcher, store.handshakes), facts
 
     def _renew(self) -> SSL.Context:

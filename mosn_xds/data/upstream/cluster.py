@@ -23,6 +23,8 @@ from mosn_xds.data.codec.head import ResponseHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.tls.client import TlsOptions
+from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
 from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats, RemainingStats
 from mosn_xds.data.upstream.host import Host
@@ -31,9 +33,10 @@ from mosn_xds.data.upstream.http1 import http1_options, http1_pool
 from mosn_xds.data.upstream.http2 import Http2Parts, http2_options, http2_pool
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
-from mosn_xds.data.upstream.pool import FailingPool, Pool, PoolSettings
+from mosn_xds.data.upstream.pool import Pool, PoolSettings
 from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
 from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
+from mosn_xds.data.upstream.transports import Transports, securing
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
 
@@ -42,15 +45,15 @@ G = TypeVar("G", bound=StatGroup)
 
 # Copies: an attribute of an enum costs three times as much as a global.
 _EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
-_RAW = "raw_buffer"
 _MAX_SHARED_OPTIONS = 200
-NO_TLS = "TLS upstreams are not supported yet"
+_H1, _H2 = (b"http/1.1",), (b"h2",)
+"""What is offered by ALPN where the cluster does not say."""
 
 
 class UpstreamParts:
     """What all clusters of a worker share."""
 
-    __slots__ = ("_options", "connection_ids", "http2_engine", "limits", "random", "reactor", "report", "stats")
+    __slots__ = ("_options", "connection_ids", "http2_engine", "limits", "random", "reactor", "report", "stats", "tls")
 
     def __init__(
         self,
@@ -59,8 +62,10 @@ class UpstreamParts:
         limits: LimitProvider,
         random: Random,
         http2_engine: EngineFactory = ngh2_engine,
+        tls: TlsStore | None = None,
     ) -> None:
         self.reactor = reactor
+        self.tls = tls or TlsStore(reactor)
         self.stats = stats
         self.limits = limits
         self.random = random
@@ -102,6 +107,7 @@ class Cluster:
         "needs_context",
         "spec",
         "stats",
+        "transports",
     )
 
     def __init__(self, spec: ClusterSpec, parts: UpstreamParts, previous: "Cluster | None" = None) -> None:
@@ -126,6 +132,7 @@ class Cluster:
         self._settings = tuple(PoolSettings(parts.reactor, spec, stats, breaker, dial) for breaker in self.breakers)
         self._http1 = parts.same(http1_options(spec))
         self._http2: Http2Parts | None = None
+        self.transports = Transports(spec, parts.tls, parts.stats, stats.prefix)
         self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
         self._balancing = parts.same(
             BalancerSettings(
@@ -161,13 +168,24 @@ class Cluster:
     # Connecting.
 
     def open_stream(
-        self, host: Host, handler: StreamHandler, version: Version, high_priority: bool = False
+        self,
+        host: Host,
+        handler: StreamHandler,
+        version: Version,
+        high_priority: bool = False,
+        options: TlsOptions | None = None,
     ) -> PendingStream | None:
-        """A stream to `host`; `version` is the downstream's protocol. Returns what can be cancelled while `handler` waits,
-        None if it has been answered."""
+        """A stream to `host`; `version` is the downstream's protocol, `options` what its connection must be if it is secure.
+        Returns what can be cancelled while `handler` waits, None if it has been answered."""
         index: int = high_priority
         if self._per_version and version is Version.HTTP2:
             index += 2
+        if options is not None and self.transports.tls(host) is not None:
+            other = host.other_pools.get((index, options))
+            if other is None:
+                other = self._make_pool(host, version, high_priority, options)
+                host.add_other_pool((index, options), other)
+            return other.open_stream(handler)
         pool = host.pools[index]
         if pool is None:
             pool = self._make_pool(host, version, high_priority)
@@ -188,21 +206,19 @@ class Cluster:
             handler.on_upstream_failure(ResetReason.OVERFLOW, "", host)
             return None
         self._parts.report.note_used(self.name, host)
-        if self._transport(host) != _RAW:
-            stats.upstream_cx_connect_fail += 1
-            host.cx_connect_fail += 1
-            handler.on_upstream_failure(ResetReason.LOCAL_CONNECTION_FAILURE, NO_TLS, host)
-            return None
-        return TcpConnection(host, settings, handler, next(self._parts.connection_ids))
+        secure = securing(self.transports, host)
+        return TcpConnection(host, settings, handler, next(self._parts.connection_ids), secure)
 
-    def _make_pool(self, host: Host, version: Version, high_priority: bool) -> Pool:
+    def _make_pool(self, host: Host, version: Version, high_priority: bool, options: TlsOptions | None = None) -> Pool:
         self._parts.report.note_used(self.name, host)
         protocol = self.spec.protocol
-        if self._transport(host) != _RAW:
-            return FailingPool(host, self.stats, NO_TLS)
         if protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
-            return http2_pool(host, self._settings[high_priority], self._http2_parts(), self._parts.connection_ids)
-        return http1_pool(host, self._settings[high_priority], self._http1, self._parts.connection_ids)
+            pool = http2_pool(host, self._settings[high_priority], self._http2_parts(), self._parts.connection_ids)
+            pool.secure = securing(self.transports, host, options, _H2)
+        else:
+            pool = http1_pool(host, self._settings[high_priority], self._http1, self._parts.connection_ids)
+            pool.secure = securing(self.transports, host, options, _H1)
+        return pool
 
     def _http2_parts(self) -> Http2Parts:
         found = self._http2
@@ -215,13 +231,6 @@ class Cluster:
                 random=parts.random,
             )
         return found
-
-    def _transport(self, host: Host) -> str:
-        """The transport socket for the host: the first match for its metadata, else the cluster's own."""
-        for match in self.spec.transport_matches:
-            if all(pair in host.transport_metadata for pair in match.match):
-                return match.transport
-        return self.spec.transport
 
     # How attempts end.
 
@@ -294,7 +303,7 @@ class Cluster:
     def close(self) -> None:
         """End every pooled connection now."""
         for host in self.hosts:
-            for pool in host.pools:
+            for pool in (*host.pools, *host.other_pools.values()):
                 if pool is not None:
                     pool.close()
 

@@ -5,6 +5,7 @@ nothing of how connections are made; `pools` are put here by the cluster that ow
 changes or the host goes.
 """
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from mosn_xds.spec.cluster import Endpoint, Health
@@ -13,6 +14,7 @@ from mosn_xds.spec.common import Address
 if TYPE_CHECKING:
     from mosn_xds.data.upstream.pool import Pool
 
+_OTHER_POOLS = 100
 _NO_POOLS: "tuple[Pool | None, ...]" = (None, None, None, None)
 
 
@@ -36,6 +38,7 @@ class Host:
         "healthy_since_s",
         "hostname",
         "metadata",
+        "other_pools",
         "pools",
         "rq_error",
         "rq_pending_active",
@@ -51,6 +54,8 @@ class Host:
         self.address: Address = endpoint.address
         self.text = str(endpoint.address)
         self.pools = _NO_POOLS
+        self.other_pools: dict[Hashable, Pool] = {}
+        """Pools of connections that some requests need otherwise than usual, by what they need."""
         self.active_requests = 0
         self.cx_total = 0
         self.cx_active = 0
@@ -75,12 +80,21 @@ class Host:
     def set_pool(self, index: int, pool: "Pool") -> None:
         self.pools = (*self.pools[:index], pool, *self.pools[index + 1 :])
 
+    def add_other_pool(self, key: Hashable, pool: "Pool") -> None:
+        """What requests ask for is theirs to choose: pools that have become empty make room."""
+        if len(self.other_pools) >= _OTHER_POOLS:
+            self.other_pools = {key: pool for key, pool in self.other_pools.items() if not pool.is_empty}
+        self.other_pools[key] = pool
+
     def drain_pools(self) -> None:
         """Take the pools out; they close when idle."""
         pools, self.pools = self.pools, _NO_POOLS
         for pool in pools:
             if pool is not None:
                 pool.drain()
+        others, self.other_pools = self.other_pools, {}
+        for pool in others.values():
+            pool.drain()
 
     def counters(self) -> dict[str, int]:
         """The figures that `/clusters` shows."""

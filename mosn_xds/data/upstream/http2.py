@@ -192,7 +192,7 @@ class Http2Connection:
             pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
         )
         self._dial = settings.dial_options(pool.host.address)
-        self.wire = dial(settings.reactor, pool.host.address, self, self._dial)
+        self.wire = dial(settings.reactor, pool.host.address, self, self._dial, pool.secure)
 
     @property
     def active_streams(self) -> int:

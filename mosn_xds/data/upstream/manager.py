@@ -10,6 +10,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.cluster import Cluster, UpstreamParts
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints
@@ -19,8 +20,16 @@ from mosn_xds.spec.feed import HostStat
 class ClusterManager:
     """See the module."""
 
-    def __init__(self, reactor: Reactor, stats: StatRegistry, limits: LimitProvider, random: Random) -> None:
-        self._parts = UpstreamParts(reactor, stats, limits, random)
+    def __init__(
+        self,
+        reactor: Reactor,
+        stats: StatRegistry,
+        limits: LimitProvider,
+        random: Random,
+        tls: TlsStore | None = None,
+    ) -> None:
+        self.tls = tls or TlsStore(reactor)
+        self._parts = UpstreamParts(reactor, stats, limits, random, tls=self.tls)
         self._clusters: dict[str, Cluster] = {}
         self._endpoints: dict[str, Endpoints] = {}
         self._users: dict[str, set[str]] = {}

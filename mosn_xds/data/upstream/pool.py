@@ -21,6 +21,7 @@ from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.sockets import family_of
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.upstream.breaker import Breaker
 from mosn_xds.data.upstream.stats import ClusterStats
@@ -45,6 +46,11 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """End everything now; streams are reset."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody waits, and there is no connection."""
         ...
 
 
@@ -143,12 +149,15 @@ class ConnectionPool:
         "_stats",
         "_waiting",
         "host",
+        "secure",
     )
 
     def __init__(
         self, host: "Host", settings: PoolSettings, connect: "Callable[[ConnectionPool], PooledConnection]"
     ) -> None:
         self.host = host
+        self.secure: Securing | None = None
+        """How its connections are secured; None for plaintext."""
         self._settings = settings
         self._stats = settings.stats
         self._breaker = settings.breaker
@@ -358,6 +367,11 @@ class ConnectionPool:
             if connection in self._ready or not self._waiting:
                 connection.drain()
 
+    @property
+    def is_empty(self) -> bool:
+        """Nobody waits, and there is no connection: nothing is lost with it."""
+        return not self._connections and not self._waiting
+
     def close(self) -> None:
         self._draining = True
         if self._idle_timer is not None:
@@ -375,29 +389,3 @@ class ConnectionPool:
 
 
 _ABSENT = object()
-
-
-class FailingPool:
-    """Stands where no connection can be made, and says why: a transport or protocol that does not exist here yet."""
-
-    __slots__ = ("_host", "_reason", "_stats")
-
-    def __init__(self, host: "Host", stats: ClusterStats, reason: str) -> None:
-        self._host = host
-        self._stats = stats
-        self._reason = reason
-
-    def open_stream(self, handler: "StreamHandler") -> "PendingStream | None":
-        self._host.cx_connect_fail += 1
-        self._stats.upstream_cx_connect_fail += 1
-        handler.on_upstream_failure(ResetReason.LOCAL_CONNECTION_FAILURE, self._reason, self._host)
-        return None
-
-    def drain(self) -> None:
-        """Nothing to drain."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def __repr__(self) -> str:
-        return f"<FailingPool {self._host.text}: {self._reason}>"

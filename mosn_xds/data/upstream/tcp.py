@@ -9,6 +9,7 @@ from typing import Protocol
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
+from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.meter import ConnectionMeter
@@ -32,7 +33,9 @@ class TcpConnection:
 
     __slots__ = ("_connected", "_dial", "_handler", "_meter", "_settings", "host", "id", "local", "wire")
 
-    def __init__(self, host: Host, settings: PoolSettings, handler: TcpHandler, id: int) -> None:
+    def __init__(
+        self, host: Host, settings: PoolSettings, handler: TcpHandler, id: int, secure: Securing | None = None
+    ) -> None:
         self.host = host
         self.id = id
         self.local = ""
@@ -47,7 +50,7 @@ class TcpConnection:
             settings.breaker.pending.add(1)
         self._meter = ConnectionMeter(host, stats, settings.breaker.connections, settings.reactor.clock.now)
         self._dial = settings.dial_options(host.address)
-        self.wire = dial(settings.reactor, host.address, self, self._dial)
+        self.wire = dial(settings.reactor, host.address, self, self._dial, secure)
 
     def cancel(self) -> None:
         """Give up while connecting: the handler is not called. Later it does nothing."""

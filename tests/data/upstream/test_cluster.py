@@ -7,16 +7,11 @@ import pytest
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.head import ResponseHead
 from mosn_xds.data.upstream.api import LbContext
-from mosn_xds.data.upstream.cluster import NO_TLS, stat_prefix
+from mosn_xds.data.upstream.cluster import stat_prefix
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
-from mosn_xds.spec.cluster import Discovery, Endpoint, Health, Maglev, RingHash, TransportMatch
+from mosn_xds.spec.cluster import Discovery, Endpoint, Health, Maglev, RingHash
 from mosn_xds.spec.common import Address
 from tests.data.upstream.harness import Attempt, Upstream, World, endpoints, request, run
-
-AUTO_MTLS = (
-    TransportMatch("tlsMode-istio", (("tlsMode", "istio"),), "tls"),
-    TransportMatch("tlsMode-disabled", (), "raw_buffer"),
-)
 
 
 def member(last: int, **fields: object) -> Endpoint:
@@ -77,25 +72,6 @@ def test_the_context_reaches_the_balancer() -> None:
         assert ring == {"size": 1024, "min_hashes_per_host": 128, "max_hashes_per_host": 128}
         world.cluster(member(1), name="m", balancing=Maglev(table_size=11))
         assert world.figures("cluster.m.maglev_lb.") == {"min_entries_per_host": 11, "max_entries_per_host": 11}
-
-    run(story)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "works"), [((("tlsMode", "istio"),), False), ((), True), ((("tlsMode", "disabled"),), True)]
-)
-def test_the_transport_follows_the_metadata_of_the_endpoint(metadata: tuple[tuple[str, str], ...], works: bool) -> None:
-    async def story(world: World) -> None:
-        upstream = Upstream()
-        cluster = world.cluster(
-            Endpoint(upstream.address, transport_metadata=metadata), transport="tls", transport_matches=AUTO_MTLS
-        )
-        attempt = world.send(cluster)
-        if works:
-            await (await upstream.accept()).answer()
-            assert await attempt.over() == "end"
-        else:
-            assert attempt.events == [(ResetReason.LOCAL_CONNECTION_FAILURE, NO_TLS)]
 
     run(story)
 

@@ -84,12 +84,3 @@ def test_a_source_address_of_another_family_is_left_out() -> None:
         assert await attempt.over() == "end"
 
     run(story)
-
-
-def test_what_does_not_exist_yet_fails_with_a_reason() -> None:
-    async def story(world: World) -> None:
-        attempt = world.send(world.cluster(1, transport="tls"))
-        assert attempt.events == [(ResetReason.LOCAL_CONNECTION_FAILURE, "TLS upstreams are not supported yet")]
-        assert world.figures()["upstream_cx_connect_fail"] == 1
-
-    run(story)

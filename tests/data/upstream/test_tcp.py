@@ -4,7 +4,7 @@ from typing import Any
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.net.consumer import CloseReason
-from mosn_xds.data.upstream.cluster import NO_TLS, Cluster
+from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.tcp import TcpConnection
 from mosn_xds.spec.cluster import Breakers
@@ -136,13 +136,5 @@ def test_limits_hold_for_raw_connections() -> None:
         fourth = connect(cluster)
         peers.append(await upstream.accept())
         await fourth.until("ready")
-
-    run(story)
-
-
-def test_what_needs_tls_fails_with_a_reason() -> None:
-    async def story(world: World) -> None:
-        proxy = connect(world.cluster(9, transport="tls"))
-        assert proxy.events == [(ResetReason.LOCAL_CONNECTION_FAILURE, NO_TLS)]
 
     run(story)
