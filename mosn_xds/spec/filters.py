@@ -120,10 +120,13 @@ class RbacPerRoute(Spec, frozen=True, tag="rbac_route"):
 
 
 class GrpcStatsFilter(Spec, frozen=True, tag="grpc_stats"):
-    """envoy.extensions.filters.http.grpc_stats.v3.FilterConfig."""
+    """envoy.extensions.filters.http.grpc_stats.v3.FilterConfig. `methods`: service and those of its methods that have
+    names of their own."""
 
-    emit_filter_state: bool = False
     stats_for_all_methods: bool = False
+    methods: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    upstream_stats: bool = False
+    replace_dots: bool = False
 
 
 class PeerMetadataFilter(Spec, frozen=True, tag="peer_metadata"):

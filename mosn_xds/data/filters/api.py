@@ -31,6 +31,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.per_route import PerRoute
 from mosn_xds.spec.extensions import STREAM_FILTERS, Extension, ExtensionOptions
@@ -81,6 +82,14 @@ Verdict = Reply | Pause | None
 DataVerdict = Reply | bytes | None
 
 
+class UpstreamCluster(Protocol):
+    """What a filter may know of the cluster that a request goes to."""
+
+    name: str
+    stats: StatGroup
+    """``cluster.NAME.``"""
+
+
 class FilterStream(Protocol):
     """What a filter may know of and do to its stream."""
 
@@ -97,6 +106,19 @@ class FilterStream(Protocol):
     flags: int
     route_name: str
     cluster_name: str
+    grpc_call: object | None
+    """What grpc_stats keeps of the stream, None for what is no gRPC call: cheaper than `state`, which most have no need of."""
+    response_trailers: Fields | None
+    """The response's trailers, in `on_complete`."""
+    last_up_tx: float | None
+    """When the last of the request had gone to the upstream, in seconds from the stream's start; None if it had not."""
+    last_up_rx: float | None
+    """When the last of the response had come."""
+
+    @property
+    def cluster(self) -> UpstreamCluster | None:
+        """Where the route leads, if there is such a cluster."""
+        ...
 
     def filter_config(self, name: str) -> "PerFilter | None":
         """The most specific per-route configuration of the filter of this name."""

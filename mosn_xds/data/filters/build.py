@@ -1,7 +1,7 @@
 """From the Specs of a chain's HTTP filters to the filters themselves.
 
-The router is not among them: the stream runs it last. Those that decide nothing here (gRPC statistics, Istio's metrics, the
-choice of ALPN while there is no TLS) leave no object in the chain and cost nothing; the translation has reported them.
+The router is not among them: the stream runs it last. Those that decide nothing here (Istio's metrics, the choice of ALPN
+while there is no TLS) leave no object in the chain and cost nothing; the translation has reported them.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from mosn_xds.data.filters.api import FilterContext, StreamFilter
 from mosn_xds.data.filters.cors import CorsFilter, CorsStats
 from mosn_xds.data.filters.extensions import load_filter
 from mosn_xds.data.filters.fault import FaultFilter, FaultStats
+from mosn_xds.data.filters.grpc_stats import GrpcStatsFilter
 from mosn_xds.data.filters.peer_metadata import PeerMetadataFilter
 from mosn_xds.data.filters.rbac import RbacFilter
 from mosn_xds.data.filters.unknown import RefusingFilter
@@ -54,11 +55,13 @@ def _build(config: spec.FilterConfig, context: FilterContext, worker: Worker) ->
             return CorsFilter(worker.stats.group(CorsStats, f"{prefix}cors."))
         case spec.RbacFilter():
             return RbacFilter(config, worker.stats, prefix)
+        case spec.GrpcStatsFilter():
+            return GrpcStatsFilter(config, worker.stats)
         case spec.PeerMetadataFilter():
             return PeerMetadataFilter()
         case spec.ExtensionFilter():
             return load_filter(config, context)
         case spec.UnknownFilter():
             return RefusingFilter(config)
-        case spec.RouterFilter() | spec.GrpcStatsFilter() | spec.AlpnFilter() | spec.IstioStatsFilter():
+        case spec.RouterFilter() | spec.AlpnFilter() | spec.IstioStatsFilter():
             return None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
-from mosn_xds.data.filters.api import PAUSE, FilterChain, Reply, StreamFilter, Timer
+from mosn_xds.data.filters.api import PAUSE, FilterChain, Reply, StreamFilter, Timer, UpstreamCluster
 from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.filters import PerFilter
@@ -63,6 +63,7 @@ class HarnessStream(StreamInfo):
         self.chain = chain
         self.request = self.request_head = request
         self.connection: ConnectionInfo = connection
+        self.cluster: UpstreamCluster | None = None
         self.response: ResponseHead | None = None
         self.state: dict[Any, Any] = {}
         self.flags = 0

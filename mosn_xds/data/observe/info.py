@@ -113,6 +113,8 @@ class StreamInfo:
     request_head: RequestView | None = None
     response_head: StatusView | None = None
     response_trailers: list[tuple[bytes, bytes]] | None = None
+    grpc_call: object | None = None
+    """Kept by the filter that counts gRPC calls."""
     version: "VersionView | None" = None
     stable_random: int = 0
     """64 bits that stay the same for the stream's life: sampling, weighted picks, runtime fractions."""

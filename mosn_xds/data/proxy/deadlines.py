@@ -45,11 +45,12 @@ class Deadlines(StreamInfo):
         )
 
     def limit_duration(self, limit_s: float) -> None:
-        """The route bounds the whole stream."""
-        deadline = self.start_s + limit_s
-        if deadline < self.duration_deadline:
-            self.duration_deadline = deadline
+        """The route bounds the whole stream, instead of the connection manager; 0: it has no bound."""
+        if limit_s:
+            self.duration_deadline = deadline = self.start_s + limit_s
             self.owner.watch(deadline)
+        else:
+            self.duration_deadline = NEVER
 
     def forget_try(self) -> None:
         """The attempt is over, and its time limits with it."""

@@ -103,7 +103,7 @@ class Router:
         limits = self._limits = plan.timeouts.apply(
             head, index, suppress=suppress, respect_expected=settings.respect_expected_rq_timeout
         )
-        if limits.stream_s:
+        if limits.stream_s is not None:
             stream.limit_duration(limits.stream_s)
         self._rules = RetryRules.for_request(plan.retry, head, index)
         if plan.include_attempt_count:

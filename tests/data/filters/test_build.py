@@ -61,7 +61,7 @@ def chain(*configs: spec.FilterConfig) -> list[StreamFilter]:
 
 def test_what_decides_nothing_is_left_out_of_the_chain() -> None:
     built = chain(
-        spec.PeerMetadataFilter(), spec.RbacFilter(), spec.GrpcStatsFilter(), spec.AlpnFilter(), spec.FaultFilter(),
+        spec.PeerMetadataFilter(), spec.RbacFilter(), spec.AlpnFilter(), spec.AlpnFilter(), spec.FaultFilter(),
         spec.CorsFilter(), spec.IstioStatsFilter(), spec.RouterFilter(),
     )  # fmt: skip
     assert [found.name for found in built] == ["filter0", "filter1", "filter4", "filter5"]

@@ -3,7 +3,7 @@
 import pytest
 
 from mosn_xds.data.codec.head import RequestHead, Version
-from mosn_xds.data.proxy.timeouts import TimeoutRules, parse_grpc_timeout, refresh_expected
+from mosn_xds.data.proxy.timeouts import TimeoutRules, format_grpc_timeout, parse_grpc_timeout, refresh_expected
 from mosn_xds.spec.route import RetryPolicy, RouteAction
 
 EXPECTED = b"x-envoy-expected-rq-timeout-ms"
@@ -52,7 +52,7 @@ def test_headers_go_before_the_route_and_are_consumed():
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(b"1S", 1), (b"250m", 0.25), (b"2M", 120), (b"1H", 3600), (b"8u", 8e-6), (b"x", None), (b"123456789S", None)],
+    [(b"1S", 1), (b"250m", 0.25), (b"2M", 120), (b"1H", 3600), (b"8u", 0.001), (b"1n", 0.001), (b"250000u", 0.25), (b"x", None), (b"123456789S", None)],
 )
 def test_grpc_timeout_units(value, seconds):
     assert parse_grpc_timeout(value) == seconds
@@ -73,3 +73,38 @@ def test_a_retry_announces_what_is_left():
     limits = apply(request, RouteAction(timeout_s=1))
     refresh_expected(request, limits, 0.75)
     assert request.get(EXPECTED) == b"250"
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "text"),
+    [(0, b"0m"), (0.25, b"250m"), (99999, b"99999000m"), (100000, b"100000S"), (2e8, b"3333333M"), (1e13, b"99999999H")],
+)
+def test_grpc_timeouts_are_written_in_the_finest_unit_that_fits(limit_s, text):
+    assert format_grpc_timeout(limit_s) == text
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "asked", "whole_s", "told"),
+    [(0.5, b"1S", 0.5, b"500m"), (0.5, b"300m", 0.3, b"300m"), (0.5, None, 3.0, b"3000m"), (0.0, b"1H", 3.0, b"3000m")],
+)
+def test_max_grpc_timeout_replaces_the_routes_and_is_told_upstream(offset_s, asked, whole_s, told):
+    request = head(*([(b"grpc-timeout", asked)] if asked else []))
+    action = RouteAction(timeout_s=9, grpc_timeout_max_s=3.0, grpc_timeout_offset_s=offset_s)
+    limits = apply(request, action, grpc=True)
+    assert (limits.whole_s, limits.stream_s) == (whole_s, None)
+    assert request.get(b"grpc-timeout") == told
+
+
+@pytest.mark.parametrize(
+    ("asked", "stream_s", "told"),
+    [(b"1S", 0.5, b"1000m"), (b"100S", 2.5, b"3000m"), (b"1n", 0.001, b"1m"), (b"x", 4.0, b"x"), (None, 4.0, None)],
+)
+def test_grpc_timeout_header_max_bounds_the_stream(asked, stream_s, told):
+    request = head(*([(b"grpc-timeout", asked)] if asked else []))
+    action = RouteAction(
+        timeout_s=9, max_stream_duration_s=4.0, grpc_timeout_max_s=3.0, grpc_timeout_offset_s=0.5,
+        grpc_timeout_caps_stream=True,
+    )  # fmt: skip
+    limits = apply(request, action, grpc=True)
+    assert (limits.whole_s, limits.stream_s) == (0, stream_s)
+    assert request.get(b"grpc-timeout") == told

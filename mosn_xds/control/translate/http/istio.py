@@ -9,7 +9,20 @@ _SERVER_GATEWAY = 1
 
 def grpc_stats(take: Take, context: Context, name: str) -> GrpcStatsFilter:
     """envoy.extensions.filters.http.grpc_stats.v3.FilterConfig."""
-    return GrpcStatsFilter(take.flag("emit_filter_state"), bool(take.wrapped_flag("stats_for_all_methods")))
+    if take.flag("emit_filter_state"):
+        take.ignore("emit_filter_state", "there is no filter state")
+    listed = take.child("individual_method_stats_allowlist")
+    methods = (
+        ()
+        if listed is None
+        else tuple((one.text("name"), one.texts("method_names")) for one in listed.children("services"))
+    )
+    return GrpcStatsFilter(
+        bool(take.wrapped_flag("stats_for_all_methods")),
+        methods,
+        take.flag("enable_upstream_stats"),
+        take.flag("replace_dots_in_grpc_service_name"),
+    )
 
 
 def peer_metadata(take: Take, context: Context, name: str) -> PeerMetadataFilter:

@@ -1,0 +1,155 @@
+"""envoy.filters.http.grpc_stats: gRPC calls and messages, counted for the cluster that a call goes to.
+
+The names are Envoy's: ``cluster.NAME.grpc.SERVICE.METHOD.`` (or without service and method, where the configuration does
+not ask for them) with ``success``, ``failure``, ``total``, the status itself, ``request_message_count`` and
+``response_message_count``. A message counts when its first byte comes. What is no call (no ``/SERVICE/METHOD``, another
+content type, no cluster) is not looked at.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
+from mosn_xds.data.codec.head import Fields, ResponseHead
+from mosn_xds.data.filters.api import FilterStream, StreamFilter
+from mosn_xds.spec import filters as spec
+
+if TYPE_CHECKING:
+    from mosn_xds.data.filters.api import UpstreamCluster
+
+_PREFIX_BYTES = 5
+_GRPC = b"application/grpc"
+_PLUS = 0x2B
+_STATUS = b"grpc-status"
+_OK = b"0"
+
+
+class MethodTimes(StatGroup):
+    """``cluster.NAME.grpc.SERVICE.METHOD.``, where `enable_upstream_stats` asks for it."""
+
+    HISTOGRAMS = ("upstream_rq_time",)
+    __slots__ = HISTOGRAMS
+
+    upstream_rq_time: Histogram
+
+
+class MessageCounter:
+    """Counts length-prefixed messages (gRPC over HTTP/2, "Length-Prefixed-Message") in a body as it passes."""
+
+    __slots__ = ("_left", "_prefix", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._prefix = b""
+        self._left = 0
+
+    def see(self, data: bytes) -> int:
+        """How many messages begin in `data`."""
+        size = len(data)
+        at = self._left
+        if at > size:
+            self._left = at - size
+            return 0
+        begun = 0
+        prefix = self._prefix
+        while at < size:
+            if not prefix:
+                begun += 1
+            missing = _PREFIX_BYTES - len(prefix)
+            prefix += data[at : at + missing]
+            at += missing
+            if len(prefix) < _PREFIX_BYTES:
+                break
+            at += int.from_bytes(prefix[1:], "big")
+            prefix = b""
+        self._prefix = prefix
+        self._left = max(0, at - size)
+        self.total += begun
+        return begun
+
+    def __repr__(self) -> str:
+        return f"<MessageCounter {self.total} messages>"
+
+
+class _Call:
+    """What the filter keeps of one call."""
+
+    __slots__ = ("cluster", "names", "requests", "responses")
+
+    def __init__(self, cluster: "UpstreamCluster", names: str) -> None:
+        self.cluster = cluster
+        self.names = names
+        self.requests = MessageCounter()
+        self.responses = MessageCounter()
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.cluster.stats.count(f"grpc.{self.names}{name}", amount)
+
+
+class GrpcStatsFilter(StreamFilter):
+    """One grpc_stats filter of a chain."""
+
+    def __init__(self, config: spec.GrpcStatsFilter, stats: StatRegistry) -> None:
+        self._all = config.stats_for_all_methods
+        self._listed: Mapping[str, frozenset[str]] = {name: frozenset(methods) for name, methods in config.methods}
+        self._underscores = config.replace_dots
+        self._registry = stats if config.upstream_stats else None
+        self._times: dict[str, MethodTimes] = {}
+
+    def on_request(self, stream: FilterStream, end: bool) -> None:
+        head = stream.request
+        kind = head.get(b"content-type")
+        if kind is None or kind[:16] != _GRPC or (len(kind) > 16 and kind[16] != _PLUS):
+            return
+        cluster = stream.cluster
+        parts = [part for part in head.path.partition(b"?")[0].split(b"/") if part]
+        if cluster is None or len(parts) != 2:
+            return
+        service, method = (part.decode("latin-1") for part in parts)
+        named = self._all or method in self._listed.get(service, ())
+        if self._underscores:
+            service = service.replace(".", "_")
+        stream.grpc_call = _Call(cluster, f"{service}.{method}." if named else "")
+
+    def on_request_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
+        call = stream.grpc_call
+        if isinstance(call, _Call) and (begun := call.requests.see(data)):
+            call.count("request_message_count", begun)
+
+    def on_response(self, stream: FilterStream, head: ResponseHead, end: bool) -> None:
+        call = stream.grpc_call
+        if isinstance(call, _Call):
+            self._charge(call, head.fields)
+
+    def on_response_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
+        call = stream.grpc_call
+        if isinstance(call, _Call) and (begun := call.responses.see(data)):
+            call.count("response_message_count", begun)
+
+    def on_complete(self, stream: FilterStream) -> None:
+        call = stream.grpc_call
+        if not isinstance(call, _Call):
+            return
+        if stream.response_trailers is not None:
+            self._charge(call, stream.response_trailers)
+        sent_s, answered_s = stream.last_up_tx, stream.last_up_rx
+        if self._registry is not None and sent_s is not None and answered_s is not None:
+            self._times_of(self._registry, call).upstream_rq_time.record((answered_s - sent_s) * 1000)
+
+    def _charge(self, call: _Call, fields: Fields) -> None:
+        for name, value in fields:
+            if name == _STATUS:
+                call.count(value.decode("latin-1"))
+                call.count("success" if value == _OK else "failure")
+                call.count("total")
+                return
+
+    def _times_of(self, registry: StatRegistry, call: _Call) -> MethodTimes:
+        prefix = f"{call.cluster.stats.prefix}grpc.{call.names}"
+        times = self._times.get(prefix)
+        if times is None:
+            times = self._times[prefix] = registry.group(MethodTimes, prefix)
+        return times
+
+    def __repr__(self) -> str:
+        return f"<GrpcStatsFilter {self.name}>"
