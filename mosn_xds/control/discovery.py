@@ -6,6 +6,7 @@ parts stay visible for whoever shows them.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 import trio
 from envoy.config.core.v3 import base_pb2
@@ -15,10 +16,10 @@ from mosn_xds.base.clock import Clock
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.addresses import AddressBook
-from mosn_xds.control.ads.client import AdsClient
+from mosn_xds.control.ads.client import AdsClient, Judge
 from mosn_xds.control.ads.events import Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
-from mosn_xds.control.ads.resource_types import CDS, LDS, ResourceType
+from mosn_xds.control.ads.resource_types import CDS, LDS, SDS, ResourceType
 from mosn_xds.control.ads.transport import GrpcTransport
 from mosn_xds.control.assemble import HOLD_S, Assembler, Root
 from mosn_xds.control.backoff import BackOff
@@ -27,6 +28,8 @@ from mosn_xds.control.files import FileSource
 from mosn_xds.control.intake import Admit, Changed, Intake, Translate
 from mosn_xds.control.needs import Subscriber
 from mosn_xds.control.resolve import Lookup
+from mosn_xds.control.secret_files import SecretFiles
+from mosn_xds.control.secret_streams import SecretStreams
 from mosn_xds.control.stats import ControlPlaneStats
 from mosn_xds.control.store import ResourceKey, ResourceStore
 from mosn_xds.control.translate.model import ADS, Source, SourceKind, Translated
@@ -36,8 +39,22 @@ from mosn_xds.spec.snapshot import Snapshot
 RETRY_S = 2.0
 
 
+WORKLOAD_SECRETS = "sds-grpc"
+"""The cluster from which Istio's contexts want the workload's own certificate, and what to validate peers with."""
+
+
+class OwnSecrets(Protocol):
+    """Something inside this process that has the workload's secrets: `identity.Identity`."""
+
+    def subscriber(self, source: str, judge: Judge) -> Subscriber:
+        """Who takes names of `source` from now on, and hands what it has for them to `judge`."""
+        ...
+
+    async def run(self) -> None: ...
+
+
 class Discovery:
-    """See the module.
+    """See the module. `identity` answers in place of the cluster `WORKLOAD_SECRETS`.
 
     `admit` has the last word on each translated resource (bind a listener's address, raise ConfigError if that fails);
     what it refused is tried again every `RETRY_S`. `observe` hears what changed in the store, after the assembler did.
@@ -55,8 +72,10 @@ class Discovery:
         *,
         admit: Admit[Translated] | None = None,
         observe: Changed | None = None,
+        identity: OwnSecrets | None = None,
     ) -> None:
         self._bootstrap = bootstrap
+        self._identity = identity
         self._node = base_pb2.Node()
         self._node.MergeFromString(bootstrap.node_message.SerializeToString())
         self._clock = clock
@@ -65,6 +84,7 @@ class Discovery:
         self._admit_more = admit
         self._plane = stats.group(ControlPlaneStats, "control_plane.")
         self._nursery: trio.Nursery | None = None
+        self._scopes: dict[AdsClient, trio.CancelScope] = {}
         self.clients: list[AdsClient] = []
         self.files: list[FileSource] = []
         self.store: ResourceStore[Translated] = ResourceStore(clock)
@@ -103,6 +123,9 @@ class Discovery:
                     self.intake.reach(need.source)
             nursery.start_soon(self.assembler.run)
             nursery.start_soon(self._retry)
+            nursery.start_soon(SecretFiles(self.store, self.intake).run)
+            if self._identity is not None:
+                nursery.start_soon(self._identity.run)
             self._subscribe(CDS)
             # Envoy's order. A server with no cluster to name may never answer, so there is an end to it.
             with trio.move_on_after(HOLD_S):
@@ -143,6 +166,8 @@ class Discovery:
             if self._bootstrap.ads is None:
                 raise ConfigError("ADS is not configured", hint="add dynamic_resources.ads_config to the bootstrap")
             return self._open(source, self._bootstrap.ads, None)
+        if source.cluster == WORKLOAD_SECRETS and self._identity is not None:
+            return self._identity.subscriber(str(source), self.intake.judge)
         server = self._servers.get(source)
         if server is None:
             target = self._bootstrap.targets.get(source.cluster)
@@ -150,7 +175,7 @@ class Discovery:
                 raise ConfigError(f"Unknown gRPC client cluster '{source.cluster}'", hint="it must be a static cluster")
             delta = source.kind is SourceKind.DELTA_GRPC
             server = XdsServer(target, delta, source.node_on_first_message_only, source.cluster)
-        return _Service(lambda kind: self._open(source, server, kind))
+        return _Service(lambda kind: self._open(source, server, kind), self._close)
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         if self._nursery is not None:
@@ -173,8 +198,18 @@ class Discovery:
             state_changed=self._state_changed,
         )
         self.clients.append(client)
-        self._start(client.run)
+        scope = self._scopes[client] = trio.CancelScope()
+
+        async def keep() -> None:
+            with scope:
+                await client.run()
+
+        self._start(keep)
         return client
+
+    def _close(self, client: AdsClient) -> None:
+        self.clients.remove(client)
+        self._scopes.pop(client).cancel()
 
     def _state_changed(self, source: str, connected: bool) -> None:
         if source == str(ADS):
@@ -184,24 +219,27 @@ class Discovery:
 
 
 class _Service:
-    """A source that is no aggregate: each type has its own method, hence its own stream, opened when first used."""
+    """A source that is no aggregate: each type has its own method, hence its own stream, opened when first used; secrets
+    have one each."""
 
-    def __init__(self, open_stream: Callable[[ResourceType], AdsClient]) -> None:
+    def __init__(
+        self, open_stream: Callable[[ResourceType], AdsClient], close_stream: Callable[[AdsClient], None]
+    ) -> None:
         self._open_stream = open_stream
-        self._clients: dict[ResourceType, AdsClient] = {}
+        self._by_kind: dict[ResourceType, Subscriber] = {SDS: SecretStreams(open_stream, close_stream)}
 
     def subscribe(self, kind: ResourceType) -> None:
-        self._client(kind).subscribe(kind)
+        self._subscriber(kind).subscribe(kind)
 
     def change(self, kind: ResourceType, add: Iterable[str], remove: Iterable[str]) -> None:
-        self._client(kind).change(kind, add, remove)
+        self._subscriber(kind).change(kind, add, remove)
 
     def ask_again(self, kind: ResourceType) -> None:
-        if kind in self._clients:
-            self._clients[kind].ask_again(kind)
+        if kind in self._by_kind:
+            self._by_kind[kind].ask_again(kind)
 
-    def _client(self, kind: ResourceType) -> AdsClient:
-        client = self._clients.get(kind)
-        if client is None:
-            client = self._clients[kind] = self._open_stream(kind)
-        return client
+    def _subscriber(self, kind: ResourceType) -> Subscriber:
+        found = self._by_kind.get(kind)
+        if found is None:
+            found = self._by_kind[kind] = self._open_stream(kind)
+        return found

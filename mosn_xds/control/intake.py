@@ -185,6 +185,19 @@ class Intake(Generic[P]):
         changed.update(dict.fromkeys(self._needs.follow()))
         self._report(changed)
 
+    def read_again(self, key: ResourceKey) -> Refusal | None:
+        """Translate once more what came last under `key`, because files that it names have changed; why not, if so."""
+        record = self._store.get(key)
+        last = None if record is None else record.refusal or record.good
+        if last is None:
+            return None
+        resource = Resource(key.name, last.version, last.raw, key.type_url)
+        refusal = self._settle(key, self._translated(resource))
+        changed: dict[ResourceKey, None] = {key: None}
+        changed.update(dict.fromkeys(self._needs.follow()))
+        self._report(changed)
+        return refusal
+
     async def _translate_all(self, source: str, response: Response) -> list[_Result[P]]:
         results = []
         deadline = self._clock.monotonic() + SLICE_S

@@ -26,6 +26,7 @@ from mosn_xds.pilot.recording import Replay, read_recording
 from mosn_xds.pilot.resources import ResourceSet
 from mosn_xds.pilot.server import Pilot
 from mosn_xds.spec.snapshot import Kind, Snapshot
+from tests.support.any_secrets import AnySecrets
 from tests.support.recordings import sessions
 
 NODE = base_pb2.Node(id="sidecar~127.0.11.1~front-v1-0.shop~shop.svc.cluster.local")
@@ -65,7 +66,7 @@ class Half:
             ads=XdsServer(GrpcTarget(f"127.0.0.1:{port}"), variant is Variant.DELTA, True),
             cds=DynamicRoot(cds, 0.0),
             lds=DynamicRoot(ADS, 0.0),
-            targets=targets or {},
+            targets=targets or {"sds-grpc": GrpcTarget(f"127.0.0.1:{port}")},
         )
         self.discovery = Discovery(
             bootstrap,
@@ -107,7 +108,7 @@ def replay() -> Any:
     started: list[Pilot] = []
 
     def start(path: Path) -> tuple[Pilot, Replay]:
-        resources = ResourceSet()
+        resources = AnySecrets()
         pilot = Pilot(resources)
         started.append(pilot)
         return pilot, Replay(read_recording(path), resources)
@@ -184,7 +185,7 @@ def test_pilot_lost_and_found_again(replay: Any) -> None:
         await trio.to_thread.run_sync(pilot.stop)
         await half.until(lambda: plane.connected_state == 0)
         assert half.discovery.assembler.snapshot is before
-        resources = ResourceSet()
+        resources = pilot.resources
         resources.apply([change for step in read_recording(path) for change in step.changes])
         again = await trio.to_thread.run_sync(start_again, resources, pilot.port)
         try:

@@ -37,7 +37,10 @@ def take_secret(take: Take, context: Context) -> Secret:
         return Secret(name, certificate=take_certificate(certificate, context))
     validation = take.child("validation_context")
     if validation is not None:
-        return Secret(name, validation=take_validation(validation, context))
+        found = take_validation(validation, context)
+        if not (found.trusted_ca or found.system_roots or found.hashes or found.spki_pins):
+            raise validation.error("trusted_ca", "a validation context that accepts any certificate", "give trusted_ca")
+        return Secret(name, validation=found)
     keys = take.child("session_ticket_keys")
     if keys is not None:
         return Secret(name, ticket_keys=take_ticket_keys(keys))
