@@ -30,9 +30,8 @@ def connection(remote: str = "10.1.2.3", local: str = "10.9.9.9") -> ConnectionI
 
 def info(head: RequestHead | None = None, **attributes: object) -> StreamInfo:
     """A stream with these attributes."""
-    stream = StreamInfo()
+    stream = StreamInfo(connection())
     stream.request_head = head
-    stream.connection = connection()
     for name, value in attributes.items():
         setattr(stream, name, value)
     return stream

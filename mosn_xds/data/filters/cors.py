@@ -24,8 +24,8 @@ _DETAILS = "cors_response"
 class CorsStats(StatGroup):
     """``http.PREFIX.cors.``"""
 
-    __slots__ = ("origin_invalid", "origin_valid")
-    COUNTERS = __slots__
+    COUNTERS = ("origin_invalid", "origin_valid")
+    __slots__ = COUNTERS
 
     origin_invalid: int
     origin_valid: int

@@ -60,9 +60,9 @@ class HarnessStream(StreamInfo):
         self, chain: FilterChain, request: RequestHead, connection: ConnectionInfo,
         per_filter: Mapping[str, PerFilter], draws: Sequence[int],
     ) -> None:  # fmt: skip
+        super().__init__(connection)
         self.chain = chain
         self.request = self.request_head = request
-        self.connection: ConnectionInfo = connection
         self.cluster: UpstreamCluster | None = None
         self.response: ResponseHead | None = None
         self.state: dict[Any, Any] = {}

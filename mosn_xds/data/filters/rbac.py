@@ -14,8 +14,8 @@ _BODY = b"RBAC: access denied"
 class RbacStats(StatGroup):
     """``rbac.`` of a connection manager or network filter; rules with a stat prefix have a group of their own."""
 
-    __slots__ = ("allowed", "denied", "shadow_allowed", "shadow_denied")
-    COUNTERS = __slots__
+    COUNTERS = ("allowed", "denied", "shadow_allowed", "shadow_denied")
+    __slots__ = COUNTERS
 
     allowed: int
     denied: int

@@ -268,8 +268,7 @@ class Listener:
     def _log(self, info: ConnectionInfo, flags: int) -> None:
         if not self._access_logs:
             return
-        entry = StreamInfo()
-        entry.connection = info
+        entry = StreamInfo(info)
         entry.start_s = info.start_s
         entry.start_wall_s = info.start_wall_s
         entry.duration_s = self._context.reactor.clock.now - info.start_s

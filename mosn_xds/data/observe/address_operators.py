@@ -59,7 +59,7 @@ def _address_factories(prefix: str, source: Callable[[StreamInfo], Address | Non
 def _remote(info: StreamInfo) -> Address | None:
     if info.remote is not None:
         return info.remote
-    return info.connection.remote if info.connection is not None else None
+    return info.connection.remote
 
 
 def _upstream_local(info: StreamInfo) -> Address | None:
@@ -86,15 +86,9 @@ ADDRESS_OPERATORS: Mapping[str, Factory] = {
     "UPSTREAM_HOST_NAME": plain(_upstream_name),
     "UPSTREAM_HOST_NAME_WITHOUT_PORT": plain(_upstream_name_without_port),
     **_address_factories("DOWNSTREAM_REMOTE", _remote),
-    **_address_factories(
-        "DOWNSTREAM_DIRECT_REMOTE", lambda info: info.connection.direct_remote if info.connection is not None else None
-    ),
-    **_address_factories(
-        "DOWNSTREAM_LOCAL", lambda info: info.connection.local if info.connection is not None else None
-    ),
-    **_address_factories(
-        "DOWNSTREAM_DIRECT_LOCAL", lambda info: info.connection.direct_local if info.connection is not None else None
-    ),
+    **_address_factories("DOWNSTREAM_DIRECT_REMOTE", lambda info: info.connection.direct_remote),
+    **_address_factories("DOWNSTREAM_LOCAL", lambda info: info.connection.local),
+    **_address_factories("DOWNSTREAM_DIRECT_LOCAL", lambda info: info.connection.direct_local),
     **_address_factories("UPSTREAM_LOCAL", _upstream_local),
     "UPSTREAM_LOCAL_ADDRESS": plain(lambda info: info.upstream_local.encode() or None),
     **_address_factories(

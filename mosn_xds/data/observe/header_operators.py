@@ -177,7 +177,7 @@ def _server_name(arg: str | None, environment: FormatEnvironment) -> Getter:
     host = hosts.get(host_source)
 
     def sni(info: StreamInfo) -> Value:
-        return text_value(info.connection.sni) if info.connection is not None else None
+        return text_value(info.connection.sni)
 
     if host is not None:
         match which:

@@ -1,7 +1,7 @@
 """What there is to know of a connection and of a stream, for those who tell: access logs, header formats, local replies.
 
 Whoever serves a connection or a stream fills these in as things happen; formatters only read. A `StreamInfo` is the base of
-the HTTP `Stream` and is what a TCP session fills for its log line: every attribute has a default on the class, so what never
+the HTTP `Stream` and is what a TCP session fills for its log line: nearly every attribute has a default on the class, so what never
 happens costs nothing and is still there to be read. Times of a stream are seconds since its start.
 """
 
@@ -104,7 +104,6 @@ class StreamInfo:
     request was here, `first_tx` when the first byte of the response was handed to the client's connection.
     """
 
-    connection: ConnectionInfo | None = None
     remote: Address | None = None
     start_s: float = 0.0
     start_wall_s: float = 0.0
@@ -134,10 +133,8 @@ class StreamInfo:
     """Empty when the route's cluster does not exist."""
     cluster_stat_name: str = ""
     """`alt_stat_name` of the cluster, where it has one."""
-    upstream_host: HostView | None = None
     upstream_local: str = ""
     """``ip:port`` of our side of the upstream connection."""
-    upstream_version: "VersionView | None" = None
     transport_failure: str = ""
     attempts: int = 0
 
@@ -151,3 +148,12 @@ class StreamInfo:
 
     metadata: dict[str, dict[str, Any]] | None = None
     """Dynamic metadata: namespace, then key."""
+
+    def __init__(self, connection: ConnectionInfo) -> None:
+        self.connection = connection
+        # Here and not on the class: a compiled class has no default for an attribute whose type is a protocol.
+        self.request_head: RequestView | None = None
+        self.response_head: StatusView | None = None
+        self.version: VersionView | None = None
+        self.upstream_host: HostView | None = None
+        self.upstream_version: VersionView | None = None

@@ -30,7 +30,7 @@ class FileStats(StatGroup):
     """Envoy's ``filesystem.`` counters; `lines_dropped` is ours. `write_buffered` and `lines_dropped` belong to the data
     path's thread, the others to the writer's."""
 
-    __slots__ = (
+    COUNTERS = (
         "flushed_by_timer",
         "lines_dropped",
         "reopen_failed",
@@ -38,7 +38,7 @@ class FileStats(StatGroup):
         "write_completed",
         "write_failed",
     )
-    COUNTERS = __slots__
+    __slots__ = COUNTERS
 
     flushed_by_timer: int
     lines_dropped: int
@@ -165,7 +165,7 @@ class LogFiles:
         self._files: dict[str, LogFile] = {}
         self._retired: deque[LogFile] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._closing = False
 
     def __repr__(self) -> str:
@@ -179,9 +179,9 @@ class LogFiles:
             # The thread reads this dict: put a new one in its place, do not change it.
             self._files = {**self._files, path: found}
         found.users += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="access-log-writer", daemon=True)
-            self._thread.start()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._run, name="access-log-writer", daemon=True)
+            self._writer.start()
         return found
 
     def release(self, file: LogFile) -> None:
@@ -203,11 +203,11 @@ class LogFiles:
         if self._closing:
             return
         self._closing = True
-        thread, self._thread = self._thread, None
-        if thread is not None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
             os.eventfd_write(self._wake, 1)
-            thread.join(timeout_s)
-            if thread.is_alive():
+            writer.join(timeout_s)
+            if writer.is_alive():
                 return  # It holds the descriptors, and ends with the process.
         for file in (*self._files.values(), *self._retired):
             file.close()

@@ -146,8 +146,7 @@ def _grpc_factory(arg: str | None, environment: FormatEnvironment) -> Getter:
 def _termination_details(info: StreamInfo) -> Value:
     if info.connection_details:
         return info.connection_details.encode()
-    connection = info.connection
-    return text_value(connection.close_reason) if connection is not None else None
+    return text_value(info.connection.close_reason)
 
 
 # Data.
@@ -208,13 +207,11 @@ _FACTORIES: Mapping[str, Factory] = {
     "BYTES_RECEIVED": plain(lambda info: info.bytes_received),
     "BYTES_SENT": plain(lambda info: info.bytes_sent),
     "ROUTE_NAME": plain(lambda info: text_value(info.route_name)),
-    "FILTER_CHAIN_NAME": plain(
-        lambda info: text_value(info.connection.chain_name) if info.connection is not None else None
-    ),
+    "FILTER_CHAIN_NAME": plain(lambda info: text_value(info.connection.chain_name)),
     "UPSTREAM_CLUSTER": plain(lambda info: text_value(info.cluster_stat_name or info.cluster_name)),
     "UPSTREAM_CLUSTER_RAW": plain(lambda info: text_value(info.cluster_name)),
     "UPSTREAM_TRANSPORT_FAILURE_REASON": plain(lambda info: text_value(info.transport_failure.replace(" ", "_"))),
-    "CONNECTION_ID": plain(lambda info: info.connection.id if info.connection is not None else None),
+    "CONNECTION_ID": plain(lambda info: info.connection.id),
     "UNIQUE_ID": _unique_id,
     "HOSTNAME": _hostname,
     "DYNAMIC_METADATA": _dynamic_metadata,

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class Attempt:
     """One try at one host: between the pool's stream and the router."""
 
-    stream: UpstreamStream | None = None
-    version = Version.HTTP11
-    pending: PendingStream | None = None
     queue: list[bytes] | None = None
     queued_end = False
     queued_trailers: Fields | None = None
 
     def __init__(self, router: "Router", host: Host, started_s: float) -> None:
         self.router: Router | None = router
+        self.stream: UpstreamStream | None = None
+        self.pending: PendingStream | None = None
+        self.version = Version.HTTP11
         self.host = host
         self.started_s = started_s
 

@@ -5,14 +5,14 @@ A stream owns no timers for the common time-outs. It keeps its deadlines here an
 not reached, as nearly all are, costs a comparison.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.data.observe.info import StreamInfo
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.connection import ServerConnection
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Deadlines(StreamInfo):

@@ -55,7 +55,6 @@ class Router:
     _complete = False
     _context: LbContext | None = None
     _cookies: list[bytes] | None = None
-    _limits = _NO_LIMITS
     _mirrors: Mirrors | None = None
     _queue_paused = False
     _responding = False
@@ -72,6 +71,7 @@ class Router:
         self._stream: Stream | None = stream
         self._head: RequestHead = stream.request
         self._plan = plan
+        self._limits = _NO_LIMITS
 
     # The request.
 

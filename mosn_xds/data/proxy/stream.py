@@ -14,7 +14,6 @@ from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.api import PAUSE, Reply
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.data.proxy.deadlines import NEVER, Deadlines
 from mosn_xds.data.proxy.local_reply import is_grpc, reply_head
 from mosn_xds.data.proxy.redirect import tls_redirect
@@ -47,7 +46,6 @@ _UPGRADE_REFUSED = Reply(403, details="upgrade_failed")
 class Stream(Deadlines):
     """One request and its response. `reset` and `respond*` are called by the router, `on_*` by the connection."""
 
-    connection: ConnectionInfo
     request: RequestHead
     connection_closing = False
     response: ResponseHead | None = None
@@ -77,10 +75,10 @@ class Stream(Deadlines):
     _client_paused = False
 
     def __init__(self, owner: "ServerConnection", stream_id: int, head: RequestHead | None) -> None:
+        super().__init__(owner.info)
         self.owner = owner
         self.hcm = owner.hcm
         self.stream_id = stream_id
-        self.connection = owner.info
         clock = owner.clock
         self.start_s = clock.now
         self.start_wall_s = clock.wall_now

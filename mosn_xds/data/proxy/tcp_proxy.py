@@ -113,8 +113,7 @@ class TcpSession:
         self._sent_bytes = 0
         self._idle_timer: Timer | None = None
         self._duration_timer: Timer | None = None
-        stream = self._stream = StreamInfo()
-        stream.connection = self.info
+        stream = self._stream = StreamInfo(self.info)
         stream.start_s = self.info.start_s
         stream.start_wall_s = self.info.start_wall_s
         self._stats.downstream_cx_total += 1
