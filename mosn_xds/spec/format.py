@@ -30,6 +30,27 @@ OPERATORS: frozenset[str] = frozenset(
         *_addresses("DOWNSTREAM_REMOTE", "DOWNSTREAM_DIRECT_REMOTE", "DOWNSTREAM_LOCAL", "DOWNSTREAM_DIRECT_LOCAL"),
         *("CONNECTION_ID", "STREAM_ID", "UNIQUE_ID", "HOSTNAME"),
         *("REQUEST_HEADER", "REQ", "RESPONSE_HEADER", "RESP", "RESPONSE_TRAILER", "TRAILER", "REQ_WITHOUT_QUERY"),
+        *(
+            f"DOWNSTREAM_{side}_{kind}"
+            for side in ("LOCAL", "PEER")
+            for kind in ("URI_SAN", "DNS_SAN", "IP_SAN", "EMAIL_SAN", "OTHERNAME_SAN", "SUBJECT")
+        ),
+        *(
+            f"DOWNSTREAM_PEER_{kind}"
+            for kind in (
+                *("ISSUER", "SERIAL", "FINGERPRINT_256", "FINGERPRINT_1", "CERT", "CERT_V_START", "CERT_V_END"),
+                *("CHAIN_FINGERPRINTS_256", "CHAIN_FINGERPRINTS_1", "CHAIN_SERIALS"),
+                *("ISSUER_FINGERPRINT_256", "ISSUER_SERIAL"),
+            )
+        ),
+        *(
+            f"{side}_TLS_{kind}"
+            for side in ("UPSTREAM", "DOWNSTREAM")
+            for kind in ("SESSION_ID", "CIPHER", "VERSION", "GROUP")
+        ),
+        *(f"UPSTREAM_PEER_{kind}" for kind in ("SUBJECT", "ISSUER", "CERT", "CERT_V_START", "CERT_V_END")),
+        *(f"UPSTREAM_{side}_{kind}_SAN" for side in ("PEER", "LOCAL") for kind in ("URI", "DNS", "IP")),
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
         *("DYNAMIC_METADATA", "QUERY_PARAM", "QUERY_PARAMS", "PATH", "ACCESS_LOG_TYPE"),
     }
 )
@@ -51,24 +72,8 @@ INERT_OPERATORS: frozenset[str] = frozenset(
         *("UPSTREAM_SERVER_NAME", "UPSTREAM_DETECTED_CLOSE_TYPE", "UPSTREAM_LOCAL_CLOSE_REASON"),
         *("DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID"),
         *("DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_ENDPOINT_ID"),
-        *("DOWNSTREAM_TRANSPORT_FAILURE_REASON", "DOWNSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_DETECTED_CLOSE_TYPE"),
-        *(
-            f"DOWNSTREAM_{side}_{kind}"
-            for side in ("LOCAL", "PEER")
-            for kind in ("URI_SAN", "DNS_SAN", "IP_SAN", "EMAIL_SAN", "OTHERNAME_SAN", "SUBJECT")
-        ),
-        *(
-            f"DOWNSTREAM_PEER_{kind}"
-            for kind in (
-                *("ISSUER", "SERIAL", "FINGERPRINT_256", "FINGERPRINT_1", "CERT", "CERT_V_START", "CERT_V_END"),
-                *("CHAIN_FINGERPRINTS_256", "CHAIN_FINGERPRINTS_1", "CHAIN_SERIALS"),
-                *("ISSUER_FINGERPRINT_256", "ISSUER_SERIAL"),
-            )
-        ),
-        *(f"{side}_TLS_{kind}" for side in ("UPSTREAM", "DOWNSTREAM") for kind in ("SESSION_ID", "CIPHER", "VERSION")),
-        *("UPSTREAM_TLS_GROUP", "DOWNSTREAM_TLS_GROUP", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT"),
-        *(f"UPSTREAM_PEER_{kind}" for kind in ("SUBJECT", "ISSUER", "CERT", "CERT_V_START", "CERT_V_END")),
-        *(f"UPSTREAM_{side}_{kind}_SAN" for side in ("PEER", "LOCAL") for kind in ("URI", "DNS", "IP")),
+        *("DOWNSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_DETECTED_CLOSE_TYPE"),
+        *("TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT"),
         *("CLUSTER_METADATA", "UPSTREAM_METADATA", "METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"),
         *("ENVIRONMENT", "COALESCE", "CEL", "TYPED_CEL", "TRACE_ID", "SPAN_ID", "FILE_CONTENT", "SECRET"),
     }

@@ -17,6 +17,7 @@ from mosn_xds.control.translate.route import take_route_table
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.common import CidrRange
 from mosn_xds.spec.listener import (
+    ClientCertDetail,
     CodecType,
     EscapedSlashes,
     ForwardClientCert,
@@ -103,6 +104,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         add_user_agent=bool(take.wrapped_flag("add_user_agent")),
         via=take.text("via"),
         forward_client_cert=take.enum("forward_client_cert_details", ForwardClientCert),
+        client_cert_details=_take_client_cert_details(take.child("set_current_client_cert_details")),
         proxy_100_continue=take.flag("proxy_100_continue"),
         normalize_path=bool(context.options.runtime.get("http_connection_manager.normalize_path", False))
         if normalize is None
@@ -172,3 +174,16 @@ def _take_upgrades(take: Take) -> tuple[Upgrade, ...]:
             one.ignore("filters", "upgrades pass the chain's own filters")
         found.append(Upgrade(kind, one.wrapped_flag("enabled") is not False))
     return tuple(found)
+
+
+def _take_client_cert_details(take: Take | None) -> tuple[ClientCertDetail, ...]:
+    if take is None:
+        return ()
+    given = {
+        ClientCertDetail.CERT: take.flag("cert"),
+        ClientCertDetail.CHAIN: take.flag("chain"),
+        ClientCertDetail.SUBJECT: bool(take.wrapped_flag("subject")),
+        ClientCertDetail.URI: take.flag("uri"),
+        ClientCertDetail.DNS: take.flag("dns"),
+    }
+    return tuple([detail for detail, wanted in given.items() if wanted])

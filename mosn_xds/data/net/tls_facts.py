@@ -114,6 +114,8 @@ class TlsFacts:
         self.failure_text = ""
         self.verified = False
         self.complete = False
+        self.xfcc: bytes | None = None
+        """The element of x-forwarded-client-cert, for who makes it to keep."""
 
     @cached_property
     def peer(self) -> CertificateFacts | None:
@@ -135,17 +137,17 @@ class TlsFacts:
 
     @cached_property
     def version(self) -> str:
-        """``TLSv1.2``, ``TLSv1.3``."""
-        return self._conn.get_protocol_version_name() if self.complete else ""
+        """``TLSv1.2``, ``TLSv1.3``; as in Envoy the former as long as nothing is agreed on."""
+        return self._conn.get_protocol_version_name() if self.cipher else "TLSv1.2"
 
     @cached_property
     def cipher(self) -> str:
-        return (self._conn.get_cipher_name() or "") if self.complete else ""
+        return self._conn.get_cipher_name() or ""
 
     @cached_property
     def group(self) -> str:
         """The group of the key exchange, as Envoy spells it (``X25519``, ``P-256``)."""
-        name = lib.SSL_get0_group_name(self._conn._ssl) if self.complete else ffi.NULL
+        name = lib.SSL_get0_group_name(self._conn._ssl) if self.cipher else ffi.NULL
         if name == ffi.NULL:
             return ""
         text: str = ffi.string(name).decode("ascii", "replace")

@@ -135,6 +135,7 @@ class StreamInfo:
     """`alt_stat_name` of the cluster, where it has one."""
     upstream_local: str = ""
     """``ip:port`` of our side of the upstream connection."""
+    upstream_tls: TlsFacts | None = None
     transport_failure: str = ""
     attempts: int = 0
 

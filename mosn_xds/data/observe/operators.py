@@ -2,8 +2,8 @@
 
 An operator compiles to a getter: a function from `StreamInfo` to a value, ``None`` for "not there". Text is bytes as on the
 wire; numbers stay numbers, for JSON. What a value looks like in a line is the formatter's business. Meaning, arguments and
-units are those of Envoy's substitution formatter, as Envoy 1.40 prints them; operators that have no value here (TLS, say)
-are known all the same and always ``None``.
+units are those of Envoy's substitution formatter, as Envoy 1.40 prints them; operators that have no value here are known all
+the same and always ``None``.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from mosn_xds.data.observe.getters import Factory, FormatEnvironment, Getter, Va
 from mosn_xds.data.observe.header_operators import HEADER_OPERATORS
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.data.observe.names import GRPC_STATUS_NAMES, long_flag_names
+from mosn_xds.data.observe.tls_operators import TLS_OPERATORS
 from mosn_xds.spec.common import FormatOperator
 from mosn_xds.spec.format import INERT_OPERATORS
 
@@ -218,4 +219,5 @@ _FACTORIES: Mapping[str, Factory] = {
     "ACCESS_LOG_TYPE": plain(lambda info: info.access_log_type.encode()),
     **HEADER_OPERATORS,
     **ADDRESS_OPERATORS,
+    **TLS_OPERATORS,
 }

@@ -17,9 +17,10 @@ from mosn_xds.data.codec.head import RequestHead
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.match.cidr import CidrSet
 from mosn_xds.data.observe.info import ConnectionInfo
+from mosn_xds.data.proxy.client_cert import ClientCertHeader
 from mosn_xds.data.proxy.path import PathPolicy
 from mosn_xds.spec.common import Address
-from mosn_xds.spec.listener import ForwardClientCert, HttpConnectionManager
+from mosn_xds.spec.listener import HttpConnectionManager
 
 _HOP_BY_HOP = frozenset((b"x-envoy-internal", b"keep-alive", b"proxy-connection", b"transfer-encoding"))
 _CONNECTION = frozenset((b"connection", b"upgrade"))
@@ -94,6 +95,7 @@ class RequestHeaders:
 
     __slots__ = (
         "_append_port",
+        "_client_cert",
         "_edge",
         "_generate_id",
         "_hops",
@@ -104,7 +106,6 @@ class RequestHeaders:
         "_paths",
         "_plain",
         "_random",
-        "_sanitize_xfcc",
         "_scheme",
         "_service",
         "_skip_xff",
@@ -128,7 +129,7 @@ class RequestHeaders:
         self._generate_id = spec.generate_request_id
         self._keep_external_id = spec.preserve_external_request_id
         self._append_port = spec.append_x_forwarded_port
-        self._sanitize_xfcc = spec.forward_client_cert is not ForwardClientCert.ALWAYS_FORWARD_ONLY
+        self._client_cert = ClientCertHeader(spec)
         self._scheme = spec.scheme_to_overwrite.encode()
         self._via = spec.via.encode()
         self._service = service_cluster.encode() if spec.add_user_agent else None
@@ -168,12 +169,16 @@ class RequestHeaders:
             head.authority = self._host(authority, connection)
         if self._plain and _NOTICED.isdisjoint(index):
             # The common request, 0.7 us with its id.
+            tls = connection.tls
+            scheme = b"http" if tls is None else b"https"
             if not head.scheme:
-                head.scheme = b"http"
+                head.scheme = scheme
             fields = head.fields
-            fields.append((_XFP, b"http"))
+            fields.append((_XFP, scheme))
             if self._generate_id:
                 fields.append((_REQUEST_ID, self._new_id()))
+            if tls is not None and self._client_cert.adds:
+                self._client_cert.add(head, tls)
             return None
         self._edit(head, connection, index)
         return None
@@ -192,27 +197,32 @@ class RequestHeaders:
         return _parse_address(entries[-hops]) or connection.remote
 
     def _edit(self, head: RequestHead, connection: ConnectionInfo, index: Mapping[bytes, bytes]) -> None:
+        tls = connection.tls
+        own_scheme = b"http" if tls is None else b"https"
         if self._scheme:
             head.scheme = self._scheme
             head.set(_XFP, self._scheme)
             index = dict(head.fields)
         elif not head.scheme:
-            head.scheme = index.get(_XFP, b"http").lower()
+            head.scheme = index.get(_XFP, own_scheme).lower()
         noticed = {name: head.get(name) or b"" for name in _NOTICED if name in index}
         single_xff = b"," not in noticed.get(_XFF, b",")
         had_xff = _XFF in noticed
         client = self.client_address(head, connection)
         internal = (not had_xff if self._edge else single_xff) and self._is_internal(client)
         external_edge = self._edge and not internal
-        head.fields = [f for f in head.fields if self._keeps(f, head, internal=internal)]
+        keeps_cert = b"x-forwarded-client-cert" not in noticed or self._client_cert.keeps(tls)
+        head.fields = [f for f in head.fields if self._keeps(f, head, internal=internal, keeps_cert=keeps_cert)]
+        if tls is not None and self._client_cert.adds:
+            self._client_cert.add(head, tls)
         if b"referer" in noticed and (referer := head.get(b"referer")) is not None:
             head.set(b"referer", referer)  # one header, as Envoy keeps it
         if self._edge:
             self._forwarded_for(head, connection)
         if self._edge and not (self._hops and _XFP in noticed):
-            head.set(_XFP, b"http")
+            head.set(_XFP, own_scheme)
         elif _XFP not in noticed:
-            head.add(_XFP, b"http")
+            head.add(_XFP, own_scheme)
         if self._append_port and not (self._hops and b"x-forwarded-port" in noticed):
             head.set(b"x-forwarded-port", str(connection.local.port).encode())
         if internal:
@@ -230,7 +240,7 @@ class RequestHeaders:
             head.set(b"x-envoy-external-address", client.host.encode())
         self._request_id(head, external_edge=external_edge, present=noticed.get(_REQUEST_ID))
 
-    def _keeps(self, field: tuple[bytes, bytes], head: RequestHead, *, internal: bool) -> bool:
+    def _keeps(self, field: tuple[bytes, bytes], head: RequestHead, *, internal: bool, keeps_cert: bool) -> bool:
         name, value = field
         if name not in _NOTICED:
             return True
@@ -243,7 +253,7 @@ class RequestHeaders:
         if name == b"referer":
             return _referer_is_good(value)
         if name == b"x-forwarded-client-cert":
-            return not self._sanitize_xfcc
+            return keeps_cert
         if internal:
             return True
         if name in EXTERNAL_FORBIDDEN:
