@@ -11,7 +11,7 @@ from tests.differential.bed import FILE_LOG, Bed, Config, cluster, http_listener
 from tests.differential.pair import case
 from tests.differential.world import World
 from tests.support.tcp_upstream import TcpUpstream
-from tests.support.upstream import Upstream, hang, respond
+from tests.support.upstream import Upstream, drop, hang, respond
 
 ROUTES = vhost(
     "all",
@@ -283,17 +283,18 @@ def test_times(proxy: World) -> None:
 
 @case("Access log filters: status, flags, header, and, or")
 def test_log_filters(proxy: World) -> None:
-    proxy.upstream("a").script(hang())
+    proxy.upstream("a").script(hang(), respond(), respond(), drop())
+    requests = (("/short", {}), ("/teapot", {"x-log": "1"}), ("/plain", {"x-log": "1"}), ("/plain2", {}), ("/drop", {}))
     with proxy.connect("filtered") as link:
-        for path, headers in (("/short", {}), ("/teapot", {"x-log": "1"}), ("/plain", {"x-log": "1"}), ("/plain2", {})):
+        for path, headers in requests:
             link.request(path=path, headers=headers, logged=False)
-    assert lines_of(proxy, "all", 4) == ["/short", "/teapot", "/plain", "/plain2"]
-    assert lines_of(proxy, "status", 2) == ["/short", "/teapot"]
+    assert lines_of(proxy, "all", 5) == ["/short", "/teapot", "/plain", "/plain2", "/drop"]
+    assert lines_of(proxy, "status", 3) == ["/short", "/teapot", "/drop"]
     assert lines_of(proxy, "flags", 1) == ["/short"]
-    assert lines_of(proxy, "any-flag", 1) == ["/short"]
+    assert lines_of(proxy, "any-flag", 2) == ["/short", "/drop"]
     assert lines_of(proxy, "header", 2) == ["/teapot", "/plain"]
     assert lines_of(proxy, "and", 1) == ["/teapot"]
-    assert lines_of(proxy, "or", 3) == ["/short", "/teapot", "/plain"]
+    assert lines_of(proxy, "or", 4) == ["/short", "/teapot", "/plain", "/drop"]
 
 
 @case("Access log: a TCP connection, when it ends")

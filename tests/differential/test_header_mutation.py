@@ -100,6 +100,7 @@ LEVELS = vhost(
     "levels",
     ["levels"],
     config("""
+    - {match: {path: /direct}, direct_response: {status: 403}}
     - match: {path: /overwrite}
       route:
         weighted_clusters:
@@ -275,8 +276,9 @@ def test_every_level_removes_headers(proxy: World) -> None:
     assert [name for name in answer_names if reply.get(name)] == ["x-stays"]
 
 
-@case("Custom headers: response headers of the virtual host are on local replies too")
+@case("Custom headers: local replies carry those of the route's levels, and without a route none")
 def test_local_replies_carry_the_levels_headers(proxy: World) -> None:
+    reply = proxy.get("/direct", host="levels", listener="levels")
+    assert (reply.status, reply.all("x-r"), reply.all("x-ra")) == (403, ["table"], ["vhost", "table"])
     reply = proxy.get("/nothing-here", host="levels", listener="levels")
-    assert reply.status == 404
-    assert reply.all("x-r") == []
+    assert (reply.status, reply.all("x-r"), reply.all("x-ra")) == (404, [], [])

@@ -107,21 +107,24 @@ def test_unusual_bodies(proxy: World) -> None:
 
 @case("Responses without a body: HEAD, 204, 304")
 @pytest.mark.parametrize(
-    ("method", "status", "headers"),
+    ("method", "status", "headers", "length", "coding"),
     [
-        ("HEAD", 200, [("content-length", "5")]),
-        ("HEAD", 200, []),
-        ("GET", 204, []),
-        ("GET", 304, [("content-length", "5")]),
-        ("GET", 304, []),
+        ("HEAD", 200, [("content-length", "5")], "5", None),
+        ("HEAD", 200, [], None, "chunked"),
+        ("GET", 204, [], None, None),
+        ("GET", 304, [("content-length", "5")], "5", None),
+        ("GET", 304, [], None, None),
     ],
 )
-def test_responses_without_a_body(proxy: World, method: str, status: int, headers: list[tuple[str, str]]) -> None:
+def test_responses_without_a_body(
+    proxy: World, method: str, status: int, headers: list[tuple[str, str]], length: str | None, coding: str | None
+) -> None:
     head = f"HTTP/1.1 {status} Fine\r\n" + "".join(f"{n}: {v}\r\n" for n, v in headers) + "\r\n"
     proxy.upstream("a").script(raw(head.encode()))
     with proxy.connect() as link:
         reply = link.request(method)
         assert (reply.status, reply.body, reply.closed) == (status, b"", False)
+        assert (reply.get("content-length"), reply.get("transfer-encoding")) == (length, coding)
         assert link.request().status == 200
 
 
@@ -267,6 +270,9 @@ def test_empty_lines_before_a_request(proxy: World) -> None:
 def test_values_are_trimmed(proxy: World) -> None:
     seen = proxy.get(headers=[("x-h", " \t padded \t ")]).seen
     assert ("x-h", "padded") in seen.headers
+    # The upstream trims as well; a log does not.
+    proxy.send(b"GET / HTTP/1.1\r\nHost: test\r\nx-case: \t values_are_trimmed-2 \t \r\n\r\n")
+    assert proxy.log_tagged("values_are_trimmed-2").status == "200"
 
 
 @case("Parsing: an empty value is a value")

@@ -363,7 +363,9 @@ def test_delay_then_abort(proxy: World) -> None:
 
 @case("Fault: a delay holds the body back, not only the head")
 def test_a_delayed_request_with_a_body(proxy: World) -> None:
+    began = time.monotonic()
     reply = proxy.request("POST", "/delay", body=b"x" * 50_000, listener="faults")
+    assert time.monotonic() - began > 0.28
     assert (reply.status, reply.seen.body) == (200, b"x" * 50_000)
 
 

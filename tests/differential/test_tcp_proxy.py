@@ -152,7 +152,7 @@ def test_reset_of_the_upstream(proxy: World) -> None:
     with proxy.connect("resetting") as link:
         link.send(b"x")
         assert link.closes()
-        proxy.note("reset", link.raw.was_reset)
+        assert link.raw.was_reset
     proxy.await_log("resetting")
 
 
@@ -164,7 +164,7 @@ def test_reset_of_the_client(proxy: World) -> None:
         link.raw.reset()
         server = proxy.tcp_upstream("echo")
         assert server.wait_until(lambda: server.sessions[-1].ended is not None)
-        proxy.note("ended", server.sessions[-1].ended)
+        assert server.sessions[-1].ended == "reset"
     proxy.await_log("echo")
 
 
@@ -188,8 +188,9 @@ def test_connecting_is_tried_again(proxy: World) -> None:
 
 @case("TCP proxy: another attempt may meet a host that lives")
 def test_another_attempt_succeeds(proxy: World) -> None:
-    with proxy.connect("half-dead") as link:
-        assert link.raw.read_exactly(6) == b"named\n"
+    for _ in range(10):  # with one attempt, each of them would fail by half
+        with proxy.connect("half-dead") as link:
+            assert link.raw.read_exactly(6) == b"named\n"
 
 
 @case("TCP proxy: connect timeout")

@@ -155,7 +155,7 @@ def test_the_alternative_response_to_a_timeout(proxy: World) -> None:
 
 @case("Route timeout: includes retries")
 def test_the_route_timeout_includes_retries(proxy: World) -> None:
-    proxy.upstream("a").script(respond(503, delay_s=0.2), respond(503, delay_s=0.2), hang())
+    proxy.upstream("a").script(*[respond(503, delay_s=0.2) for _ in range(4)], hang())
     began = time.monotonic()
     reply = proxy.get("/with-retries")
     assert (reply.status, reply.log.flags) == (504, "UT")
@@ -191,6 +191,7 @@ def test_a_per_try_timeout_above_the_routes_is_ignored(proxy: World) -> None:
     proxy.upstream("a").script(hang())
     reply = proxy.get("/per-try-larger")
     assert (reply.status, reply.log.attempts, reply.log.details) == (504, "1", "response_timeout")
+    assert reply.seen.get("x-envoy-expected-rq-timeout-ms") == "300"
 
 
 @case("Stream idle timeout: 504 while the response is awaited")
@@ -245,8 +246,13 @@ def test_request_timeout(proxy: World) -> None:
 
 @case("Request timeout: disarmed by the end of the request")
 def test_the_request_timeout_ends_with_the_request(proxy: World) -> None:
-    proxy.upstream("a").script(respond(delay_s=0.6))
+    proxy.upstream("a").script(respond(delay_s=0.6), respond(delay_s=0.6))
     assert proxy.get(listener="request").status == 200
+    with proxy.connect("request") as link:
+        link.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nab")
+        proxy.upstream("a").wait_for(2)
+        link.send(b"c")
+        assert link.reply("POST").status == 200
 
 
 @case("Request headers timeout: 408 when the head takes longer")

@@ -152,8 +152,8 @@ class Mutant:
     cases: tuple[str, ...]
     spares: str | None = None
 
-    def sources(self, package: Path = PACKAGE) -> dict[str, str]:
-        """The changed files by path below the package. Raises Rotten."""
+    def trees(self, package: Path = PACKAGE) -> dict[str, ast.Module]:
+        """The changed modules by path below the package. Raises Rotten."""
         trees: dict[str, ast.Module] = {}
         for edit in self.edits:
             if edit.path not in trees:
@@ -165,7 +165,11 @@ class Mutant:
                 edit.apply(trees[edit.path])
             except Rotten as error:
                 raise Rotten(f"{self.name!r}: {error}") from None
-        return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
+        return trees
+
+    def sources(self, package: Path = PACKAGE) -> dict[str, str]:
+        """The text of those modules. Raises Rotten."""
+        return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in self.trees(package).items()}
 
 
 def mutant(name: str, edits: Edit | tuple[Edit, ...], *cases: str, spares: str | None = None) -> Mutant:

@@ -64,7 +64,7 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._base = folder / "base"
-        shutil.copytree(PACKAGE, self._base / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, self._base / PACKAGE.name)
         compileall.compile_dir(self._base, quiet=2)
 
     def plain(self, table: Table) -> Ran:
@@ -109,7 +109,16 @@ class Runner:
             f"--timeout={CASE_TIMEOUT_S}",
         ]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, f"--junitxml={report}", "--basetemp", package / "tmp", *targets],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                *options,
+                f"--junitxml={report}",
+                "--basetemp",
+                report.with_suffix(".tmp"),
+                *targets,
+            ],
             cwd=package,
             env={**os.environ, "PYTHONPATH": str(package), "DIFFERENTIAL_PROXIES": "mosn-xds"},
             capture_output=True,

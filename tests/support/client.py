@@ -107,9 +107,11 @@ class Connection:
         self.close()
 
     def send(self, data: bytes) -> None:
-        """Send all of it. A peer that has closed meanwhile is no error here: the reads tell."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        """Send all of it. A peer that has closed meanwhile is no error here: the reads tell, and `was_reset`."""
+        try:
             self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            self.was_reset = True
 
     def half_close(self) -> None:
         """Send FIN, keep reading."""
