@@ -72,4 +72,28 @@ DIFFERENCES: dict[str, Difference] = {
         ours="sent again on another connection, if all of it is at hand",
         reason="RFC 9113 6.8: the peer says that it has not processed it; a server that ends connections must not cost requests",
     ),
+    "http-two-goaway": Difference(
+        what="an HTTP/2 connection error",
+        envoy="the connection is closed, mostly without a word",
+        ours="GOAWAY with the code, then the same",
+        reason="RFC 9113 5.4.1 asks for it; the client can say what was wrong",
+    ),
+    "http-two-client-goaway": Difference(
+        what="an HTTP/2 client's GOAWAY",
+        envoy="has no effect",
+        ours="the connection is closed when the streams that are open have been served",
+        reason="RFC 9113 6.8: the client has said that it is done with the connection",
+    ),
+    "http-two-window-overflow": Difference(
+        what="a SETTINGS_INITIAL_WINDOW_SIZE that takes a stream's window beyond 2^31-1",
+        envoy="resets the stream",
+        ours="closes the connection with FLOW_CONTROL_ERROR",
+        reason="RFC 9113 6.9.2: it is a connection error",
+    ),
+    "http-two-blanks": Difference(
+        what="a blank before or behind the value of an HTTP/2 field",
+        envoy="accepted",
+        ours="a malformed message, as with any other invalid field",
+        reason="RFC 9113 8.2.1: such a field is malformed; next to an HTTP/1 peer the blank would vanish",
+    ),
 }

@@ -27,7 +27,7 @@ from mosn_xds.data.codec.events import (
 )
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import ErrorCode, Http2ServerCodec
-from mosn_xds.data.codec.http2.codes import REMOTE_REFUSED, REMOTE_RESET
+from mosn_xds.data.codec.http2.codes import HEADERS_TOO_LARGE, REMOTE_REFUSED, REMOTE_RESET, TOO_MANY_HEADERS
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _DR = int(ResponseFlag.DR)
 _DPE = int(ResponseFlag.DPE)
 _BY_PEER = frozenset((REMOTE_RESET, REMOTE_REFUSED))
+_OVER_LIMITS = frozenset((TOO_MANY_HEADERS, HEADERS_TOO_LARGE))
 
 _PREMATURE_RESETS = 500
 """Envoy's overload.premature_reset_total_stream_count: half of so many streams reset early end the connection."""
@@ -254,7 +255,7 @@ class Http2Connection(ServerConnection):
         stats.downstream_rq_active += 1
         stream = Stream(self, event.stream_id, None)
         stream.version = Version.HTTP2
-        stream.on_downstream_gone(event.details, _DPE)
+        stream.on_downstream_gone(event.details, _DR if event.details in _OVER_LIMITS else _DPE)
 
     def _on_codec_closed(self, event: ConnectionClosed) -> None:
         if event.code:

@@ -45,7 +45,7 @@ class Http2Codec:
     """One end of a connection; see `Http2ServerCodec` and `Http2ClientCodec`."""
 
     __slots__ = (
-        "_above", "_engine", "_events", "_guard", "_high_bytes", "_low_bytes", "_open", "_options", "_over", "_resets",
+        "_above", "_engine", "_events", "_guard", "_high_bytes", "_low_bytes", "_measured", "_open", "_options", "_over", "_resets",
         "_sent_anything", "stats",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Http2Codec:
         self._events: list[Event] = []
         self._open: set[int] = set()
         self._above: set[int] = set()
+        self._measured: set[int] = set()  # streams whose body has a content-length
         self._resets: dict[int, int] = {}
         self._high_bytes = options.high_water_bytes
         self._low_bytes = options.high_water_bytes // 2
@@ -180,6 +181,7 @@ class Http2Codec:
             return False
         self._open.discard(stream_id)
         self._above.discard(stream_id)
+        self._measured.discard(stream_id)
         self.stats.streams_active -= 1
         return True
 
@@ -194,9 +196,13 @@ class Http2Codec:
         self._events.append(ConnectionClosed(code, details, abrupt))
 
     def _violated(self, stream_id: int, details: str) -> None:
-        """A malformed message: the connection's end as in Envoy, or that of its stream."""
+        """A malformed message: the connection's end as in Envoy, or that of its stream.
+
+        Envoy's library tells it of malformed header sections only; a body of another length than its head said ends its
+        stream. Here nobody says which it was: on a stream whose body is measured it is taken to be the body.
+        """
         self.stats.rx_messaging_error += 1
-        if self._options.stream_errors:
+        if self._options.stream_errors or stream_id in self._measured:
             if self._forget(stream_id):
                 self._events.append(StreamReset(stream_id, ResetReason.PROTOCOL_ERROR, details))
             return

@@ -293,10 +293,8 @@ def initial_settings(options: Http2Options, *, server: bool) -> dict[int, int]:
     settings: dict[int, int] = {}
     if not server:
         settings[SettingId.ENABLE_PUSH] = 0
-    if options.hpack_table_bytes != 4096:
-        settings[SettingId.HEADER_TABLE_SIZE] = options.hpack_table_bytes
-    if options.allow_connect:
-        settings[SettingId.ENABLE_CONNECT_PROTOCOL] = 1
+    settings[SettingId.HEADER_TABLE_SIZE] = options.hpack_table_bytes
+    settings[SettingId.ENABLE_CONNECT_PROTOCOL] = int(options.allow_connect)
     settings[SettingId.MAX_CONCURRENT_STREAMS] = options.max_concurrent_streams
     settings[SettingId.INITIAL_WINDOW_SIZE] = options.initial_stream_window_bytes
     return settings

@@ -67,6 +67,8 @@ class Http2ServerCodec(Http2Codec):
             self._refused(stream_id, str(overflow))
             return
         self._opened(stream_id)
+        if not end and head.get(b"content-length") is not None:
+            self._measured.add(stream_id)
         if head.upgrade is not None:
             self._upgrades.add(stream_id)
         self._events.append(RequestStarted(stream_id, head, end))

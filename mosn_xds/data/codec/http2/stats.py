@@ -6,6 +6,7 @@ _COUNTERS = (
     "cookies_total_bytes_too_large",
     "dropped_headers_with_underscores",
     "goaway_sent",
+    "header_list_size_too_large",
     "header_overflow",
     "headers_cb_no_stream",
     "inbound_empty_frames_flood",
@@ -42,6 +43,7 @@ class Http2Stats(StatGroup):
     cookies_total_bytes_too_large: int
     dropped_headers_with_underscores: int
     goaway_sent: int
+    header_list_size_too_large: int
     header_overflow: int
     headers_cb_no_stream: int
     inbound_empty_frames_flood: int
