@@ -9,6 +9,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 _CELL_BYTES = 8
 
@@ -26,7 +27,7 @@ class LimitCell(Protocol):
 class LocalCell:
     """The cell of a lone worker, and of objects without a finite limit that still show a gauge."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self) -> None:
         self._value = 0
@@ -41,7 +42,7 @@ class LocalCell:
 class SharedCell:
     """One row of a `LimitTable` as one worker sees it."""
 
-    __slots__ = ("_end", "_mine", "_own", "_start", "_view")
+    __slots__ = ("__weakref__", "_end", "_mine", "_own", "_start", "_view")
 
     def __init__(self, view: memoryview, start: int, end: int, mine: int) -> None:
         self._view = view
@@ -82,33 +83,41 @@ class LimitTable:
         start = row * self.columns
         return SharedCell(self._view, start, start + self.columns, start + column)
 
+    def in_use(self, row: int) -> int:
+        return sum(self._view[row * self.columns : (row + 1) * self.columns])
+
     def clear_column(self, column: int) -> None:
         """What a dead worker held is free again."""
         self._view[column :: self.columns] = memoryview(bytearray(self.rows * _CELL_BYTES)).cast("q")
 
 
 class LimitProvider:
-    """Finds the cell of a limit key (``cluster|NAME|default|requests``); keys without a row get a local cell."""
+    """Finds the cell of a limit key (``cluster|NAME|default|requests``); keys without a row get a local cell.
+
+    A cell is one for all who ask for its key while somebody holds it: a cluster and its successor count together.
+    """
 
     def __init__(self, table: LimitTable | None = None, column: int = 0) -> None:
         self._table = table
         self._column = column
         self._rows: dict[str, int] = {}
-        self._cells: dict[str, LimitCell] = {}
+        self._cells: WeakValueDictionary[str, LocalCell | SharedCell] = WeakValueDictionary()
 
-    def set_rows(self, rows: Mapping[str, int]) -> None:
-        self._rows.update(rows)
+    def set_rows(self, rows: Mapping[str, int | None]) -> None:
+        """Cells that are made from now on have these rows; None takes a key's row back."""
+        for key, row in rows.items():
+            if row is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = row
 
     def cell(self, key: str) -> LimitCell:
-        found = self._cells.get(key)
-        if found is None:
-            found = self._cells[key] = self._make_cell(key)
-        return found
-
-    def _make_cell(self, key: str) -> LimitCell:
         row = self._rows.get(key)
         table = self._table
-        if row is None or table is None or table.columns == 1:
-            # A lone worker shares with nobody: a sum over shared memory costs 0.35 us, a number of its own 0.05.
-            return LocalCell()
-        return table.cell(row, self._column)
+        # A lone worker shares with nobody: a sum over shared memory costs 0.35 us, a number of its own 0.05.
+        shared = table if row is not None and table is not None and table.columns > 1 else None
+        found = self._cells.get(key)
+        if found is None or (shared is not None and isinstance(found, LocalCell)):
+            found = LocalCell() if shared is None or row is None else shared.cell(row, self._column)
+            self._cells[key] = found
+        return found

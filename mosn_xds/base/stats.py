@@ -7,11 +7,19 @@ listener, an HTTP connection manager): ``group.upstream_rq_total += 1`` is all t
 
 A `StatRegistry` holds the groups of one process. A worker asks for `changes` every second and sends them to the
 agent, which keeps the totals (see `mosn_xds.process`): counters travel as differences, gauges as values.
+
+A group lives as long as somebody holds it: several holders of one prefix (two listeners with one `stat_prefix`, a cluster and
+its successor) share one group, and nobody has to say when it is done with. The registry asks the interpreter's
+own count of references; where it is the last to hold a group, whose last counts it has reported, it reports the
+group gone and lets go. So the statistics of a removed cluster vanish when the last connection of it has, as in Envoy.
 """
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from operator import attrgetter
+from sys import getrefcount
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -94,7 +102,8 @@ class StatKind(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class StatChange(msgspec.Struct, array_like=True, gc=False):
     """What happened to one group since the last report: counter differences, gauge values, histogram differences.
 
-    The first report of a group names its `kind`: what that kind has and the report leaves out is zero.
+    The first report of a group names its `kind`: what that kind has and the report leaves out is zero. The last one
+    says `gone`, and nothing else.
     """
 
     prefix: str
@@ -102,6 +111,7 @@ class StatChange(msgspec.Struct, array_like=True, gc=False):
     gauges: dict[str, int]
     histograms: dict[str, HistogramChange]
     kind: str = ""
+    gone: bool = False
 
 
 IDLE_LOOKS = 4000
@@ -140,21 +150,26 @@ class StatRegistry:
     """All groups of a process, by prefix. Asking again for a prefix gives the same group: stats survive updates."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, StatGroup] = {}
-        self._in_turn: list[StatGroup] = []
-        self._turn = 0
-        self._lively: dict[StatGroup, int] = {}
+        self._groups: dict[str, StatGroup] = {"": StatGroup("")}
+        self._references_alone = self._references("")
+        self._groups.clear()
+        self._in_turn: OrderedDict[str, None] = OrderedDict()
+        self._lively: dict[str, int] = {}
         """Groups that changed lately, with how often they did not since."""
         self._sent: dict[str, _Sent] = {}
         self._readers: dict[type[StatGroup], _Reader] = {}
         self._new_kinds: list[StatKind] = []
 
     def group(self, kind: type[G], prefix: str) -> G:
+        """The group of this prefix, which stays for as long as the caller, or another one, holds it.
+
+        Raises TypeError where the prefix is another kind's.
+        """
         found = self._groups.get(prefix)
         if found is None:
             found = self._groups[prefix] = kind(prefix)
-            self._in_turn.append(found)
-            self._lively[found] = 0
+            self._in_turn[prefix] = None
+            self._lively[prefix] = 0
         if not isinstance(found, kind):
             raise TypeError(f"stat prefix {prefix!r} is held by {found!r}, not a {kind.__name__}")
         return found
@@ -169,23 +184,25 @@ class StatRegistry:
         of the rest `IDLE_LOOKS` groups, in turn, unless `everything` is asked for.
         """
         lively = self._lively
-        for group, quiet in list(lively.items()):
-            change = self._change(group)
-            if change is not None:
-                lively[group] = 0
-            elif quiet < _QUIET_LOOKS:
-                lively[group] = quiet + 1
-            else:
-                del lively[group]
+        for prefix, quiet in list(lively.items()):
+            change = self._change(prefix)
+            if change is None:
+                if quiet < _QUIET_LOOKS:
+                    lively[prefix] = quiet + 1
+                else:
+                    lively.pop(prefix, None)
+            elif not change.gone:
+                lively[prefix] = 0
             yield change
         in_turn = self._in_turn
-        for _ in range(len(in_turn) if everything else min(len(in_turn), IDLE_LOOKS)):
-            self._turn = (self._turn + 1) % len(in_turn)
-            group = in_turn[self._turn]
-            if group not in lively:
-                change = self._change(group)
-                if change is not None:
-                    lively[group] = 0
+        for prefix in list(in_turn if everything else islice(in_turn, IDLE_LOOKS)):
+            if prefix not in self._groups:
+                continue
+            in_turn.move_to_end(prefix)
+            if prefix not in lively:
+                change = self._change(prefix)
+                if change is not None and not change.gone:
+                    lively[prefix] = 0
                 yield change
 
     @property
@@ -202,7 +219,13 @@ class StatRegistry:
         kinds, self._new_kinds = self._new_kinds, []
         return kinds
 
-    def _change(self, group: StatGroup) -> StatChange | None:
+    def _references(self, prefix: str) -> int:
+        return getrefcount(self._groups[prefix])
+
+    def _change(self, prefix: str) -> StatChange | None:
+        group = self._groups.get(prefix)
+        if group is None:  # gone since its name was noted
+            return None
         group.settle()
         reader = self._readers.get(type(group))
         if reader is None:
@@ -218,13 +241,19 @@ class StatRegistry:
                 sent.values = values
                 return StatChange(group.prefix, {}, {}, {}, kind)
         elif values == sent.values and group.extra == sent.extra:
-            return None
+            del group
+            return self._let_go(prefix) if self._references(prefix) == self._references_alone else None
         change = _difference(group, sent, values, reader.kind)
         change.kind = kind
         sent.values = values
         if group.extra != sent.extra:
             sent.extra = dict(group.extra)
         return change
+
+    def _let_go(self, prefix: str) -> StatChange:
+        for names in (self._groups, self._sent, self._in_turn, self._lively):
+            names.pop(prefix, None)
+        return StatChange(prefix, {}, {}, {}, gone=True)
 
 
 def _difference(group: StatGroup, sent: _Sent, values: tuple[Any, ...], kind: StatKind) -> StatChange:

@@ -75,7 +75,8 @@ class RunningAgent:
         self._decoders = {kind: msgspec.msgpack.Decoder(spec) for kind, spec in SPEC_TYPES.items()}
         self._decode_hosts = msgspec.msgpack.Decoder(tuple[Endpoint, ...])
         self.totals: Totals = agent.totals
-        agent.stats.group(XdsStats, "xds.").follow(self)
+        self._stats = agent.stats.group(XdsStats, "xds.")
+        self._stats.follow(self)
 
     @property
     def state(self) -> str:

@@ -70,7 +70,7 @@ class WorkerFeed:
         self._news = trio.Event()
         self._refused: set[ItemKey] = set()
         self._given: dict[str, SocketKey] = {}
-        self._rows_sent: set[str] = set()
+        self._rows_sent: dict[str, int] = {}
         self._serves_for: tuple[int, ...] = (slot,)
         self._heard_at = 0.0
         self._decoder = msgspec.msgpack.Decoder(feed.FromWorker)
@@ -133,17 +133,23 @@ class WorkerFeed:
         for item in delta.put:
             if item.kind is Kind.LISTENER:
                 self._give_sockets(item)
-            rows = {key: row for key, row in self._context.limit_rows(item).items() if key not in self._rows_sent}
+            needed = self._context.limit_rows(item)
+            rows = {key: row for key, row in needed.items() if self._rows_sent.get(key) != row}
             if rows:
                 self._rows_sent.update(rows)
-                self._wire.send(feed.LimitRows(rows))
+                self._wire.send(feed.LimitRows(dict(rows)))
             self._wire.send(feed.Put(item))
             if self._wire.queued_bytes > _QUEUE_BYTES:
                 await self._wire.drained()
+        needless: dict[str, int | None] = {}
         for kind, name in delta.drop:
             if kind is Kind.LISTENER:
                 self._given.pop(name, None)
+            keys = self._context.limit_rows(self.held.items[kind, name])
+            needless.update((key, None) for key in keys if self._rows_sent.pop(key, None) is not None)
             self._wire.send(feed.Drop(kind, name))
+        if needless:
+            self._wire.send(feed.LimitRows(needless))
         self._wire.send(feed.Publish(snapshot.generation))
 
     def _give_sockets(self, item: Item) -> None:

@@ -1,10 +1,12 @@
 """Which limits of a Snapshot hold over all workers, and the rows of the shared table that they get.
 
 A limit without a finite bound needs no row: Istio's clusters have none, so a mesh of thousands of clusters costs nothing
-here. A key keeps its row for ever: a worker may still use it for a cluster that is draining.
+here. A key keeps its row for as long as an Item needs it, and while something is counted there: a worker may still use it
+for a cluster that is draining.
 """
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -30,6 +32,8 @@ class LimitRows:
     def __init__(self, table: LimitTable) -> None:
         self.table = table
         self._rows: dict[str, int] = {}
+        self._free: deque[int] = deque()
+        self._next = 0
         self._by_uid: dict[bytes, Mapping[str, int]] = {}
         self._clusters = msgspec.msgpack.Decoder(Cluster)
         self._listeners = msgspec.msgpack.Decoder(Listener)
@@ -59,14 +63,23 @@ class LimitRows:
         return len(self._by_uid)
 
     def keep_only(self, uids: set[bytes]) -> None:
-        """Forget what was worked out for other Items."""
+        """Forget what was worked out for other Items, and take back the rows that none of these needs."""
         self._by_uid = {uid: rows for uid, rows in self._by_uid.items() if uid in uids}
+        needed = {key for rows in self._by_uid.values() for key in rows}
+        for key, row in [(key, row) for key, row in self._rows.items() if key not in needed]:
+            if not self.table.in_use(row):
+                del self._rows[key]
+                self._free.append(row)
 
     def _row(self, key: str) -> int | None:
         row = self._rows.get(key)
         if row is None:
-            row = len(self._rows)
-            if row >= self.table.rows:
+            if self._next < self.table.rows:
+                row = self._next
+                self._next += 1
+            elif self._free:
+                row = self._free.popleft()
+            else:
                 _log.warning("no row left for the limit %s: it holds in each worker by itself", key)
                 return None
             self._rows[key] = row

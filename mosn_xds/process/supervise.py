@@ -60,6 +60,8 @@ class WorkerSlot:
     feed: WorkerFeed | None = None
     started_at: float = 0.0
     has_served: bool = False
+    has_told: bool = False
+    """Its worker has reported all its statistics once."""
     starts: int = 0
     quick_deaths: int = 0
     """How many in a row died within STABLE_S."""
@@ -172,7 +174,8 @@ class Supervisor:
         in_flight = [one.in_flight for one in feeds if one.in_flight is not None]
         self.attainable.forget_unused(in_flight, [key for one in feeds for key in one.sockets_in_use()])
         if self._limits.cached > 2 * len(self.published.items) + 100:
-            self._limits.keep_only({item.uid for held in (self.published, *in_flight) for item in held.items.values()})
+            held = (self.published, *in_flight, *(one.held for one in feeds))
+            self._limits.keep_only({item.uid for snapshot in held for item in snapshot.items.values()})
 
     # --- what all workers are told ----------------------------------------------------------------------------------
 
@@ -269,6 +272,7 @@ class Supervisor:
         slot.feed = None
         slot.state = WorkerState.STARTING
         slot.draining = {}
+        slot.has_told = False
         self.totals.forget(slot.number)
         self.hosts.forget(slot.number)
         self._limits.table.clear_column(slot.number)
@@ -333,8 +337,12 @@ class Supervisor:
     def on_message(self, number: int, message: feed.FromWorker) -> None:
         slot = self.slots[number]
         match message:
-            case feed.StatReport(changes, kinds):
+            case feed.StatReport(changes, kinds, complete):
                 self.totals.apply(number, changes, kinds)
+                if complete:
+                    slot.has_told = True
+                    if all(one.has_told for one in self.slots):
+                        self.totals.drop_left_behind()
             case feed.HostReport(hosts):
                 self.hosts.apply(number, hosts)
             case feed.Draining(listeners):

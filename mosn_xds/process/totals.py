@@ -37,7 +37,7 @@ class Distribution(NamedTuple):
 class _Group:
     """One group's totals. What its kind has and these do not hold is zero: most clusters of a mesh are idle."""
 
-    __slots__ = ("counters", "gauges", "histograms", "kind", "own", "shares", "touched", "used")
+    __slots__ = ("counters", "gauges", "histograms", "kind", "own", "shares", "sources", "touched", "used", "verdicts")
 
     def __init__(self, kind: StatKind) -> None:
         self.kind = kind
@@ -52,6 +52,10 @@ class _Group:
         """Something was counted."""
         self.own = False
         """The agent's: it sets each of its gauges."""
+        self.sources: set[int] = set()
+        """Who has the group: workers that are alive, or the agent."""
+        self.verdicts: dict[str, bool] = {}
+        """Of `stats_matcher`, by name."""
 
 
 class StatTotals:
@@ -60,7 +64,6 @@ class StatTotals:
     def __init__(self, own: StatRegistry, allows: Callable[[str], bool] | None = None) -> None:
         self._own = own
         self._allows = allows
-        self._verdicts: dict[str, bool] = {}
         self._groups: dict[str, _Group] = {}
         self._kinds: dict[str, StatKind] = {}
         self._texts: dict[str, str] = {}
@@ -76,18 +79,25 @@ class StatTotals:
             self._kinds.setdefault(kind.name, kind)
         for change in changes:
             group = self._groups.get(change.prefix)
+            if change.gone:
+                if group is not None:
+                    _leave(group, source)
+                    if not group.sources:
+                        del self._groups[change.prefix]
+                continue
             if group is None:
                 group = self._groups[change.prefix] = _Group(self._kinds[change.kind])
+            group.sources.add(source)
             _add(group, source, change)
 
     def forget(self, source: int) -> None:
-        """A worker is gone: take its share out of the gauges."""
+        """A worker is gone: take its share out of the gauges. Its counts stay, for its successor to go on with."""
         for group in self._groups.values():
-            for name, value in group.shares.pop(source, {}).items():
-                if name in group.kind.shared:
-                    _take_largest(group, name)
-                else:
-                    group.gauges[name] -= value
+            _leave(group, source)
+
+    def drop_left_behind(self) -> None:
+        """All workers have told of every group that they have: what none of them has was a dead one's, and goes."""
+        self._groups = {prefix: group for prefix, group in self._groups.items() if group.sources}
 
     def set_text(self, name: str, value: str) -> None:
         """A text readout of the agent's."""
@@ -113,7 +123,7 @@ class StatTotals:
         self.refresh()
         for prefix, group in self._groups.items():
             for name in _names(group.kind.counters, group.counters):
-                if not self._hides(prefix + name):
+                if not self._hides(group, prefix + name):
                     value = group.counters.get(name, 0)
                     yield Figure(prefix + name, value, value > 0)
 
@@ -123,7 +133,7 @@ class StatTotals:
         for prefix, group in self._groups.items():
             all_used = group.touched or group.own
             for name in group.kind.gauges:
-                if not self._hides(prefix + name):
+                if not self._hides(group, prefix + name):
                     yield Figure(prefix + name, group.gauges.get(name, 0), all_used or name in group.used)
 
     def histograms(self) -> Iterator[Distribution]:
@@ -131,12 +141,13 @@ class StatTotals:
         self.refresh()
         for prefix, group in self._groups.items():
             for name in group.kind.histograms:
-                if not self._hides(prefix + name):
+                if not self._hides(group, prefix + name):
                     cell = group.histograms.get(name)
                     yield Distribution(prefix + name, cell or _no_values(), cell is not None)
 
     def text_readouts(self) -> Iterator[tuple[str, str]]:
-        return ((name, text) for name, text in self._texts.items() if not self._hides(name))
+        allows = self._allows
+        return ((name, text) for name, text in self._texts.items() if allows is None or allows(name))
 
     def value(self, name: str) -> int | None:
         """A counter or gauge by its full name, None if there is none."""
@@ -150,7 +161,7 @@ class StatTotals:
                 if found is None and rest in (*group.kind.counters, *group.kind.gauges):
                     found = 0
                 if found is not None:
-                    return None if self._hides(name) else found
+                    return None if self._hides(group, name) else found
         return None
 
     def sum_of(self, root: str, name: str) -> int:
@@ -161,13 +172,22 @@ class StatTotals:
             if prefix.startswith(root) and ".worker_" not in prefix
         )
 
-    def _hides(self, name: str) -> bool:
+    def _hides(self, group: _Group, name: str) -> bool:
         if self._allows is None:
             return False
-        allowed = self._verdicts.get(name)
+        allowed = group.verdicts.get(name)
         if allowed is None:
-            allowed = self._verdicts[name] = self._allows(name)
+            allowed = group.verdicts[name] = self._allows(name)
         return not allowed
+
+
+def _leave(group: _Group, source: int) -> None:
+    group.sources.discard(source)
+    for name, value in group.shares.pop(source, {}).items():
+        if name in group.kind.shared:
+            _take_largest(group, name)
+        elif name in group.gauges:
+            group.gauges[name] -= value
 
 
 def _add(group: _Group, source: int, change: StatChange) -> None:

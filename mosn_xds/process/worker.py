@@ -119,6 +119,9 @@ class WorkerProcess:
         self._engine: ServingEngine | None = None
         self._nursery: trio.Nursery | None = None
         self._draining: dict[str, int] = {}
+        self._has_served = False
+        self._has_told = False
+        """Every group of the first generation has been reported."""
         self._linger_s = 0.0
         """How long figures may still change when everything else is quiet: log lines are written by a thread."""
         self._drained = trio.Event()
@@ -203,6 +206,7 @@ class WorkerProcess:
             case feed.Publish(generation):
                 engine.publish(generation)
                 self._wire.send(feed.Applied(generation))
+                self._has_served = True
                 # Specs and what is built from them live long and hold no cycles: the collector need not look again.
                 gc.freeze()
                 gc.enable()
@@ -283,7 +287,11 @@ class WorkerProcess:
 
     async def _report(self, *, last: bool = False) -> bool:
         """Say what has changed; False if nothing has. In portions, for thousands of clusters take a while to look at."""
-        anything = await self._report_stats(last)
+        tell_all = self._has_served and not self._has_told
+        anything = await self._report_stats(last or tell_all)
+        if tell_all:
+            self._has_told = True
+            self._wire.send(feed.StatReport([], [], complete=True))
         if self._engine is not None:
             if hosts := self._engine.host_stats():
                 self._wire.send(feed.HostReport(hosts))

@@ -52,9 +52,9 @@ class Sockets(Message, frozen=True, tag="sockets"):
 
 
 class LimitRows(Message, frozen=True, tag="limit_rows"):
-    """Rows of the shared limit table by key; sent before the Specs that need them."""
+    """Rows of the shared limit table by key; sent before the Specs that need them. None: the key needs none any more."""
 
-    rows: dict[str, int]
+    rows: dict[str, int | None]
 
 
 class Put(Message, frozen=True, tag="put"):
@@ -147,10 +147,14 @@ class Refused(Message, frozen=True, tag="refused"):
 
 
 class StatReport(Message, frozen=True, tag="stats"):
-    """A portion of what has changed; `kinds` are those that the worker's reports have not named before."""
+    """A portion of what has changed; `kinds` are those that the worker's reports have not named before.
+
+    `complete`: with this, the worker has told of every group that its first generation made.
+    """
 
     changes: list[StatChange]
     kinds: list[StatKind] = []
+    complete: bool = False
 
 
 class HostStat(msgspec.Struct, gc=False, array_like=True):

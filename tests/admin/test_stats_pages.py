@@ -1,5 +1,7 @@
 """`/stats` in its forms, over real totals."""
 
+from collections.abc import Iterator
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -20,7 +22,7 @@ class ClusterLike(StatGroup):
 
 
 @pytest.fixture
-def totals() -> StatTotals:
+def totals() -> Iterator[StatTotals]:
     registry = StatRegistry()
     group = registry.group(ClusterLike, "cluster.books.")
     group.upstream_rq_total = 3
@@ -28,8 +30,8 @@ def totals() -> StatTotals:
     group.count("upstream_rq_5xx")
     for value in (0.4, 3, 7000):
         group.upstream_rq_time.record(value)
-    registry.group(ClusterLike, "cluster.idle.")
-    return StatTotals(registry)
+    _idle = registry.group(ClusterLike, "cluster.idle.")
+    yield StatTotals(registry)
 
 
 def everything(name: str, used: bool) -> bool:

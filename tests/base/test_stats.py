@@ -26,14 +26,14 @@ class Settling(StatGroup):
 
 def test_first_report_names_the_kind_once_and_what_is_not_zero() -> None:
     registry = StatRegistry()
-    registry.group(Stats, "a.").total += 2
-    registry.group(Stats, "b.")
+    first, _second = registry.group(Stats, "a."), registry.group(Stats, "b.")
+    first.total += 2
     a, b = registry.take_changes()
     (kind,) = registry.take_kinds()
     assert (a.prefix, a.counters, a.gauges, a.histograms, a.kind) == ("a.", {"total": 2}, {}, {}, kind.name)
     assert (b.prefix, b.counters, b.kind) == ("b.", {}, kind.name)
     assert (kind.counters, kind.gauges, kind.histograms) == (("total",), ("active",), ("ms",))
-    registry.group(Stats, "c.")
+    _third = registry.group(Stats, "c.")
     assert [change.kind for change in registry.take_changes()] == [kind.name]
     assert registry.take_kinds() == []
 
@@ -75,18 +75,17 @@ def test_histograms_travel_as_differences() -> None:
 
 def test_groups_that_count_otherwise_settle_before_they_report() -> None:
     registry = StatRegistry()
-    registry.group(Settling, "a.")
+    _group = registry.group(Settling, "a.")
     (change,) = registry.take_changes()
     assert change.counters == {"total": 7}
 
 
 def test_changes_may_be_read_in_portions_while_groups_are_added() -> None:
     registry = StatRegistry()
-    for name in "abc":
-        registry.group(Stats, f"{name}.")
+    groups = [registry.group(Stats, f"{name}.") for name in "abc"]
     portions = registry.changes()
     next(portions)
-    registry.group(Stats, "d.")
+    groups.append(registry.group(Stats, "d."))
     assert [change.prefix for change in portions if change is not None] == ["b.", "c."]
     assert [change.prefix for change in registry.take_changes()] == ["d."]
 
@@ -112,3 +111,53 @@ def test_of_many_quiet_groups_some_are_looked_at_each_time_and_the_lively_always
         assert change.counters == {"total": 1}
     groups[1].total += 1
     assert [change.prefix for change in registry.changes(everything=True) if change is not None] == ["1."]
+
+
+def test_a_group_that_nobody_holds_is_reported_gone_behind_its_last_counts() -> None:
+    registry = StatRegistry()
+    group = registry.group(Stats, "a.")
+    kept = registry.group(Stats, "b.")
+    registry.take_changes()
+    group.total += 3
+    del group
+    (last,) = registry.take_changes()
+    assert (last.prefix, last.counters, last.gone) == ("a.", {"total": 3}, False)
+    (gone,) = registry.take_changes()
+    assert (gone.prefix, gone.counters, gone.gone) == ("a.", {}, True)
+    assert list(registry) == [kept]
+    for _ in range(30):
+        assert registry.take_changes() == []
+
+
+def test_a_group_stays_until_the_last_of_its_holders_lets_go() -> None:
+    registry = StatRegistry()
+    holders = [registry.group(Stats, "a.") for _ in range(2)]
+    registry.take_changes()
+    for _ in range(30):  # also when it has been quiet for long
+        holders[0].total += 0
+        assert registry.take_changes() == []
+    holders.pop()
+    assert registry.take_changes() == []
+    holders.pop()
+    assert [change.gone for change in registry.take_changes()] == [True]
+
+
+def test_a_group_that_comes_back_is_a_new_one() -> None:
+    registry = StatRegistry()
+    registry.group(Stats, "a.").total += 3
+    registry.take_changes()
+    registry.take_changes()
+    again = registry.group(Stats, "a.")
+    again.total += 1
+    (change,) = registry.take_changes()
+    assert (change.counters, bool(change.kind)) == ({"total": 1}, True)
+
+
+def test_groups_may_go_while_changes_are_read_in_portions() -> None:
+    registry = StatRegistry()
+    groups = {name: registry.group(Stats, f"{name}.") for name in "abcd"}
+    registry.take_changes()
+    portions = registry.changes()
+    del groups["a"], groups["c"]
+    assert [change.prefix for change in portions if change is not None and change.gone] == ["a.", "c."]
+    assert registry.take_changes() == []

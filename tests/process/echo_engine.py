@@ -16,7 +16,7 @@ import msgspec
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.base.limits import LimitProvider
+from mosn_xds.base.limits import LimitCell, LimitProvider
 from mosn_xds.base.stats import StatGroup, StatRegistry
 from mosn_xds.data.net.reactor import ACCEPT_EVENTS, Reactor
 from mosn_xds.process.worker import Spawn
@@ -55,6 +55,7 @@ class Engine:
         self.staged: list[feed.Put | feed.Drop] = []
         self.connections: set[_Connection] = set()
         self.greeting = ""
+        self.cell: LimitCell | None = None
 
     def give_sockets(self, listener: str, socket_uid: bytes, fds: list[int]) -> None:
         if self.uids.get(listener) == socket_uid:
@@ -180,7 +181,7 @@ class _Connection:
                 case b"modules":
                     answer = " ".join(sorted(sys.modules))
                 case b"limits":
-                    cell = self.engine.limits.cell("cluster|c|default|requests")
+                    cell = self.engine.cell = self.engine.limits.cell("cluster|c|default|requests")
                     cell.add(1)
                     answer = str(cell.in_use())
                 case _:

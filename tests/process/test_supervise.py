@@ -150,13 +150,13 @@ def test_worker_that_hangs_is_ended_with_its_stacks_and_replaced(monkeypatch, ca
 
 
 def test_agent_that_was_held_up_itself_does_not_take_it_out_on_its_workers(monkeypatch) -> None:
-    monkeypatch.setattr("mosn_xds.process.feed.SILENCE_LIMIT_S", 0.5)
     monkeypatch.setattr("mosn_xds.process.feed.PING_INTERVAL_S", 0.1)
 
     async def main() -> None:
         port = PORTS.take()
         async with supervisor(2) as found:
             await serving(found, snapshot(listener(port)))
+            monkeypatch.setattr("mosn_xds.process.feed.SILENCE_LIMIT_S", 0.5)
             before = [slot.pid for slot in found.slots]
             time.sleep(1.5)  # noqa: ASYNC251 - that is the point
             await trio.sleep(0.5)

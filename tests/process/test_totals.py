@@ -28,6 +28,12 @@ class Worker:
     def report(self) -> None:
         self.totals.apply(self.number, self.registry.take_changes(), self.registry.take_kinds())
 
+    def let_go(self) -> None:
+        """Its cluster is removed."""
+        del self.cluster
+        self.report()
+        self.report()
+
 
 def make() -> tuple[StatTotals, StatRegistry, Worker, Worker]:
     own = StatRegistry()
@@ -97,7 +103,7 @@ def test_used_is_what_has_counted_or_was_set() -> None:
     one.report()
     assert [figure.name for figure in totals.gauges() if figure.used] == ["cluster.a.b.upstream_cx_active"]
     # The agent sets every gauge that it has; one that it sets to 0 has been set.
-    own.group(ClusterStats, "server.")
+    _server = own.group(ClusterStats, "server.")
     assert ("server.upstream_cx_active", 0, True) in list(totals.gauges())
 
 
@@ -115,7 +121,8 @@ def test_excluded_stats_do_not_exist() -> None:
 
 def test_reset_starts_counters_again_at_zero() -> None:
     totals, own, one, _ = make()
-    own.group(ClusterStats, "server.").upstream_rq_total = 5
+    server = own.group(ClusterStats, "server.")
+    server.upstream_rq_total = 5
     one.cluster.upstream_rq_total += 3
     one.report()
     totals.reset_counters()
@@ -177,3 +184,50 @@ def test_what_all_workers_have_alike_is_not_added_up() -> None:
     totals.forget(0)
     totals.forget(1)
     assert totals.value("cluster.m.membership_total") == 0
+
+
+def test_statistics_go_with_the_last_worker_that_has_them() -> None:
+    totals, _, one, two = make()
+    for worker in (one, two):
+        worker.cluster.upstream_rq_total += 3
+        worker.cluster.upstream_cx_active = 1
+        worker.report()
+    one.cluster.upstream_rq_total += 1
+    one.cluster.upstream_cx_active = 0
+    one.let_go()
+    assert totals.value("cluster.a.b.upstream_rq_total") == 7  # it does not fall while it is there
+    assert totals.value("cluster.a.b.upstream_cx_active") == 1
+    two.let_go()
+    assert totals.value("cluster.a.b.upstream_rq_total") is None
+    assert not list(totals.counters())
+    assert not list(totals.histograms())
+
+
+def test_statistics_come_back_from_zero() -> None:
+    totals, _, one, two = make()
+    one.report()
+    two.report()
+    one.cluster.upstream_rq_total += 3
+    one.let_go()
+    two.let_go()
+    again = Worker(0, totals)
+    again.cluster.upstream_rq_total += 1
+    again.report()
+    assert totals.value("cluster.a.b.upstream_rq_total") == 1
+
+
+def test_counts_of_a_dead_worker_wait_for_its_successor_until_all_have_told_what_they_have() -> None:
+    totals, _, one, two = make()
+    other = two.registry.group(ClusterStats, "cluster.other.")
+    other.upstream_rq_total = one.cluster.upstream_rq_total = 3
+    one.report()
+    two.report()
+    two.let_go()
+    totals.forget(1)
+    totals.forget(0)
+    assert totals.value("cluster.a.b.upstream_rq_total") == 3
+    successor = Worker(0, totals)
+    successor.report()
+    totals.drop_left_behind()
+    assert totals.value("cluster.a.b.upstream_rq_total") == 3
+    assert totals.value("cluster.other.upstream_rq_total") is None
