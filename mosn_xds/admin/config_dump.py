@@ -144,15 +144,20 @@ class ConfigDump:
         return section
 
     def _secrets(self, pattern: Any) -> dict[str, Any]:
+        """Private keys are redacted; one that is awaited is there by its name."""
         section: dict[str, Any] = {"@type": _ADMIN + "SecretsConfigDump"}
         static = [{"name": one["secret"].get("name", ""), **one} for one in self._static(SECRET, "secret", pattern)]
         _add(section, "static_secrets", static)
-        dynamic = []
+        active: list[Any] = []
+        warming: list[Any] = []
         for view in self._dynamic(SECRET, pattern):
-            entry = _entry(view, "secret", SECRET)
-            if entry is not None:
-                dynamic.append({"name": view.name, **entry})
-        _add(section, "dynamic_active_secrets", dynamic)
+            entry = _entry(view, "secret", SECRET) or {}
+            if view.raw is None:
+                awaited = {"@type": SECRET, "name": view.name}
+                entry = {"version_info": "uninitialized", "last_updated": timestamp(0), "secret": awaited, **entry}
+            (warming if view.raw is None else active).append({"name": view.name, **entry})
+        _add(section, "dynamic_active_secrets", active)
+        _add(section, "dynamic_warming_secrets", warming)
         return section
 
     def _version(self, type_url: str) -> str:

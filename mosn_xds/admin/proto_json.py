@@ -10,12 +10,16 @@ from typing import Any
 import msgspec
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from mosn_xds.xds.messages import message_class
 
 _REDACTED_BYTES = base64.b64encode(b"[redacted]").decode()
-_SECRET_FIELDS = frozenset(("private_key", "password", "session_ticket_keys", "generic_secret"))
+_SECRET_FIELDS = frozenset(
+    ("private_key", "password", "pkcs12", "private_key_provider", "session_ticket_keys", "generic_secret", "inline_jwt")
+)
+_STRUCT_KEYS = frozenset(name.replace("_", "").lower() for name in _SECRET_FIELDS)
+_STRUCTS = frozenset(("google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"))
 _WELL_KNOWN = "google.protobuf."
 
 
@@ -39,10 +43,10 @@ def any_to_dict(type_url: str, raw: bytes) -> dict[str, Any]:
         return {"@type": type_url, "value": base64.b64encode(raw).decode()}
     try:
         message = found.FromString(raw)
-    except ValueError:
-        return {"@type": type_url, "value": base64.b64encode(raw).decode()}
+    except DecodeError:  # nobody can say where in it a secret stands
+        return {"@type": type_url, "value": f"[{len(raw)} bytes that are no {found.DESCRIPTOR.full_name}]"}
     if message.DESCRIPTOR.full_name.startswith(_WELL_KNOWN):
-        return {"@type": type_url, "value": json_format.MessageToDict(message)}
+        return {"@type": type_url, "value": _well_known(message)}
     return {"@type": type_url, **to_dict(message)}
 
 
@@ -84,8 +88,25 @@ def _message(value: Any) -> Any:
     if name == "google.protobuf.Any":
         return any_to_dict(value.type_url, value.value)
     if name.startswith(_WELL_KNOWN):
-        return _whole(json_format.MessageToDict(value))
+        return _whole(_well_known(value))
     return to_dict(value)
+
+
+def _well_known(message: Any) -> Any:
+    found = json_format.MessageToDict(message)
+    return _redact_struct(found) if message.DESCRIPTOR.full_name in _STRUCTS else found
+
+
+def _redact_struct(value: Any) -> Any:
+    """A message may travel as a Struct (TypedStruct), its fields in either spelling."""
+    if isinstance(value, dict):
+        return {
+            key: "[redacted]" if key.replace("_", "").lower() in _STRUCT_KEYS else _redact_struct(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_redact_struct(inner) for inner in value]
+    return value
 
 
 def _number(value: float) -> Any:

@@ -67,6 +67,10 @@ class Good(Generic[P]):
     product: P
     at: float
 
+    def __repr__(self) -> str:
+        """Without its bytes, which may be a private key."""
+        return f"<Good {self.version} {self.product!r}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -79,6 +83,10 @@ class Refusal:
     path: str
     hint: str
     at: float
+
+    def __repr__(self) -> str:
+        """Without its bytes, which may be a private key."""
+        return f"<Refusal {self.version} {self}>"
 
     def __str__(self) -> str:
         return str(ConfigError(self.reason, path=self.path, hint=self.hint))

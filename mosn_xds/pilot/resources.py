@@ -34,6 +34,11 @@ class Change:
     upserts: Mapping[str, bytes] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()
 
+    def __repr__(self) -> str:
+        """Without the bytes, which may hold private keys."""
+        kind = self.type_url.rpartition(".")[2]
+        return f"<Change {kind} {self.version} {len(self.upserts)} upserts, {len(self.removed)} removed>"
+
 
 Listener = Callable[[list[Change]], None]
 

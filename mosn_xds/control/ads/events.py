@@ -29,6 +29,10 @@ class Resource:
     raw: bytes
     type_url: str
 
+    def __repr__(self) -> str:
+        """Without its bytes, which may be a private key."""
+        return f"<Resource {self.name} {self.version} {len(self.raw)} bytes>"
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

@@ -2,10 +2,15 @@
 
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+
+from mosn_xds.xds.messages import message_class
 
 REDACTED = "[redacted]"
-_SENSITIVE_FIELDS = frozenset({"private_key", "password", "inline_jwt", "access_token", "google_refresh_token", "keys"})
+_SENSITIVE_FIELDS = frozenset(
+    {"private_key", "password", "pkcs12", "inline_jwt", "access_token", "google_refresh_token", "keys"}
+)
+_STRUCT_KEYS = frozenset(name.replace("_", "") for name in _SENSITIVE_FIELDS)
 
 
 def redact(message: Message) -> Message:
@@ -17,6 +22,13 @@ def redact(message: Message) -> Message:
 
 
 def _redact(message: Any) -> None:
+    name = message.DESCRIPTOR.full_name
+    if name == "google.protobuf.Any":
+        _redact_any(message)
+        return
+    if name == "google.protobuf.Struct":
+        _redact_struct(message)
+        return
     for field, value in message.ListFields():
         if field.name in _SENSITIVE_FIELDS:
             _hide(message, field.name, value)
@@ -33,6 +45,32 @@ def _redact(message: Any) -> None:
             _hide_sources(value)
         else:
             _redact(value)
+
+
+def _redact_any(packed: Any) -> None:
+    found = message_class(packed.type_url)
+    if found is None:
+        return
+    try:
+        message = found.FromString(packed.value)
+    except DecodeError:
+        packed.value = b""
+        return
+    _redact(message)
+    packed.value = message.SerializeToString()
+
+
+def _redact_struct(struct: Any) -> None:
+    """A message that travels as JSON: its fields in either spelling."""
+    for key, value in struct.fields.items():
+        if key.replace("_", "").lower() in _STRUCT_KEYS:
+            value.string_value = REDACTED
+        elif value.WhichOneof("kind") == "struct_value":
+            _redact_struct(value.struct_value)
+        elif value.WhichOneof("kind") == "list_value":
+            for one in value.list_value.values:
+                if one.WhichOneof("kind") == "struct_value":
+                    _redact_struct(one.struct_value)
 
 
 def _hide(message: Any, name: str, value: Any) -> None:
