@@ -7,8 +7,6 @@ common case, all that is left of this module at run time is one call of a picker
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple
 
-import msgspec
-
 from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
 from mosn_xds.data.balance.api import Balancer, H, PickContext, Picker, is_degraded, is_healthy
@@ -17,6 +15,7 @@ from mosn_xds.data.balance.edf import EdfScheduler
 from mosn_xds.data.balance.pickers import PickerFactory, least_request, random_choice, round_robin
 from mosn_xds.data.balance.priorities import LevelHealth, LevelLoads, choose_level, distribute_load
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
+from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.spec.cluster import Balancing, LeastRequest, Maglev, RingHash, RoundRobin
 
 _HASH_BITS = 64
@@ -28,15 +27,6 @@ class LocalityHosts(NamedTuple, Generic[H]):
     hosts: Sequence[H]
     priority: int = 0
     weight: int | None = None
-
-
-class BalancerSettings(msgspec.Struct, frozen=True):
-    """What decides how hosts are picked, beside the hosts."""
-
-    policy: Balancing = RoundRobin()
-    panic_threshold_percent: float = 50.0
-    overprovisioning_percent: int = 140
-    locality_weighted: bool = False
 
 
 class Surroundings(NamedTuple):

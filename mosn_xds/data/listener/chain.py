@@ -70,6 +70,9 @@ class Chain:
                 self._add(network_filter, context, listener_prefix, direction)
             except ConfigError as error:
                 raise error.under(f"filters[{position}]") from None
+        self._expect_terminal()
+
+    def _expect_terminal(self) -> None:
         if self.terminal is None and self.close_reason is None:
             self.close_reason = "no terminal network filter"
 

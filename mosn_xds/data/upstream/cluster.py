@@ -17,8 +17,9 @@ from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.sockets import Keepalive
 from mosn_xds.base.stats import StatGroup, StatRegistry
 from mosn_xds.data.balance.api import is_degraded, is_healthy
-from mosn_xds.data.balance.balancer import BalancerSettings, HashBalancer, Surroundings, build_balancer
+from mosn_xds.data.balance.balancer import HashBalancer, Surroundings, build_balancer
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
+from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.data.codec.head import ResponseHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.net.dial import DialOptions

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from mosn_xds.base.clock import ManualClock
-from mosn_xds.data.balance.balancer import BalancerSettings, LocalityHosts, Surroundings, build_balancer
+from mosn_xds.data.balance.balancer import LocalityHosts, Surroundings, build_balancer
+from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.spec.cluster import Health, Maglev, RandomChoice, RingHash, RoundRobin
 from tests.data.balance.hosts import Context, FakeHost, hosts
 
