@@ -118,6 +118,16 @@ class ForwardClientCert(IntEnum):
     ALWAYS_FORWARD_ONLY = 4
 
 
+class ClientCertDetail(IntEnum):
+    """SetCurrentClientCertDetails: what an element of x-forwarded-client-cert holds, in this order."""
+
+    CERT = 0
+    CHAIN = 1
+    SUBJECT = 2
+    URI = 3
+    DNS = 4
+
+
 class EscapedSlashes(IntEnum):
     KEEP_UNCHANGED = 0
     REJECT_REQUEST = 1
@@ -189,6 +199,7 @@ class HttpConnectionManager(Spec, frozen=True, tag="hcm"):
     add_user_agent: bool = False
     via: str = ""
     forward_client_cert: ForwardClientCert = ForwardClientCert.SANITIZE
+    client_cert_details: tuple[ClientCertDetail, ...] = ()
     proxy_100_continue: bool = False
     normalize_path: bool = False
     merge_slashes: bool = False
