@@ -35,6 +35,9 @@ class RouteMatch(Spec, frozen=True):
     query: tuple[QueryMatch, ...] = ()
     grpc_only: bool = False
     runtime_fraction: Fraction | None = None
+    peer_presented: bool | None = None
+    """`tls_context`: whether the client must have shown a certificate, or must not; `peer_validated` likewise."""
+    peer_validated: bool | None = None
 
 
 class RetryBackOff(Spec, frozen=True):

@@ -177,6 +177,7 @@ def _take_match(take: Take, context: Context) -> RouteMatch:
     if not _conditions_can_hold(take):
         fraction = _NEVER
     grpc = take.child("grpc")
+    tls = take.child("tls_context")
     queries = take.children("query_parameters") if take.has("query_parameters") else ()
     return RouteMatch(
         kind,
@@ -186,6 +187,8 @@ def _take_match(take: Take, context: Context) -> RouteMatch:
         tuple([take_query_match(one, context) for one in queries]),
         grpc is not None,
         fraction,
+        None if tls is None else tls.wrapped_flag("presented"),
+        None if tls is None else tls.wrapped_flag("validated"),
     )
 
 
@@ -208,10 +211,6 @@ def _take_path(take: Take, context: Context) -> tuple[PathKind, str]:
 def _conditions_can_hold(take: Take) -> bool:
     """Conditions on what does not exist here: the route never matches, rather than always."""
     possible = True
-    tls = take.child("tls_context")
-    if tls is not None and (tls.wrapped_flag("presented") or tls.wrapped_flag("validated")):
-        take.ignore("tls_context", "no client certificates yet: the route never matches")
-        possible = False
     for name in ("dynamic_metadata", "filter_state"):
         if take.has(name):
             take.ignore(name, "it cannot be evaluated: the route never matches")

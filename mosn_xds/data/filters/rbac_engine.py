@@ -3,8 +3,8 @@
 A policy matches when one of its permissions and one of its principals do; policies are asked in lexical order of name, the
 first that matches decides. ALLOW lets pass what a policy matches, DENY what none matches, LOG everything.
 
-What cannot be known here never matches: a peer is not authenticated as long as no TLS ends here, there is no filter state.
-Under ``not`` that is a match, as it is in Envoy for a plaintext connection.
+What cannot be known here never matches: there is no filter state, and who comes in plaintext is not authenticated. Under
+``not`` that is a match, as it is in Envoy.
 """
 
 from collections.abc import Callable
@@ -120,7 +120,9 @@ def _positive(node: RbacNode) -> Predicate:
             return lambda subject: name(subject.connection.sni.encode())
         case "metadata" | "metadata_list" if node.string is not None:
             return _metadata(node.key_path, compile_string(node.string), in_list=node.kind == "metadata_list")
-        case "authenticated" | "filter_state" | "never":
+        case "authenticated":
+            return _authenticated(compile_string(node.string) if node.string is not None else None)
+        case "filter_state" | "never":
             return lambda subject: False
     raise ConfigError(f"no RBAC rule of kind {node.kind!r}")
 
@@ -160,6 +162,22 @@ def _path(test: BytesPredicate) -> Predicate:
 
     def matches(subject: Subject) -> bool:
         return test(subject.request.path.partition(b"?")[0].partition(b"#")[0])
+
+    return matches
+
+
+def _authenticated(test: BytesPredicate | None) -> Predicate:
+    """Any URI of the peer's certificate, else any DNS name of it, else its subject; without a test, any certificate."""
+
+    def matches(subject: Subject) -> bool:
+        tls = subject.connection.tls
+        peer = tls.peer if tls is not None else None
+        if peer is None:
+            return False
+        if test is None:
+            return True
+        names = peer.uri_sans or peer.dns_sans or (peer.subject,)
+        return any(test(name.encode()) for name in names)
 
     return matches
 

@@ -21,6 +21,20 @@ class HeadView(Protocol):
         ...
 
 
+class PeerView(Protocol):
+    """What routes may ask of the client's TLS connection."""
+
+    @property
+    def presented(self) -> bool:
+        """It showed a certificate."""
+        ...
+
+    @property
+    def verified(self) -> bool:
+        """Its certificate was checked and is good."""
+        ...
+
+
 class RequestView(HeadView, Protocol):
     """A request's head. `authority` is None and `path` empty when absent."""
 

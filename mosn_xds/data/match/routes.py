@@ -14,7 +14,7 @@ import msgspec
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.match.domains import DomainTable, without_port
-from mosn_xds.data.match.head import RequestView
+from mosn_xds.data.match.head import PeerView, RequestView
 from mosn_xds.data.match.headers import compile_header, first_value
 from mosn_xds.data.match.query import compile_query, query_parameters
 from mosn_xds.data.match.route_index import RouteIndex
@@ -42,7 +42,9 @@ class Route:
         "_fraction",
         "_grpc_only",
         "_headers",
+        "_presented",
         "_query",
+        "_verified",
         "connect_only",
         "idle_timeout_s",
         "name",
@@ -62,6 +64,8 @@ class Route:
         self.connect_only = match.path_kind is PathKind.CONNECT
         self._fraction = match.runtime_fraction
         self._grpc_only = match.grpc_only
+        self._presented = match.peer_presented
+        self._verified = match.peer_validated
         self._headers = tuple((f"header {header.name}", compile_header(header)) for header in match.headers)
         self._query = tuple((f"query parameter {query.name}", compile_query(query)) for query in match.query)
         self.weights: WeightedClusters | None = None
@@ -82,11 +86,12 @@ class Route:
     @property
     def conditional(self) -> bool:
         """Whether there is more to it than the path."""
-        fraction = self._fraction is not None
-        return bool(self._headers or self._query or self._grpc_only or self.connect_only or fraction)
+        rare = self._fraction is not None or self._presented is not None or self._verified is not None
+        return bool(self._headers or self._query or self._grpc_only or self.connect_only or rare)
 
-    def refusal(self, head: RequestView, stable_random: int) -> str | None:
-        """The first condition, the path aside, that the request does not meet; None when it meets them all."""
+    def refusal(self, head: RequestView, stable_random: int, peer: PeerView | None = None) -> str | None:
+        """The first condition, the path aside, that the request does not meet; None when it meets them all. `peer` is there
+        for requests that came by TLS."""
         fraction = self._fraction
         if fraction is not None and stable_random % fraction.denominator >= fraction.numerator:
             return "runtime_fraction"
@@ -95,6 +100,10 @@ class Route:
         for name, test in self._headers:
             if not test(head):
                 return name
+        if self._presented is not None and self._presented is not (peer is not None and peer.presented):
+            return "tls_context presented"
+        if self._verified is not None and self._verified is not (peer is not None and peer.verified):
+            return "tls_context validated"
         if self._grpc_only and not _is_grpc(head):
             return "grpc"
         if self._query:
@@ -141,8 +150,9 @@ class VirtualHost:
         """In the order of the configuration."""
         return [entry[3] for entry in self._entries]
 
-    def match(self, head: RequestView, stable_random: int) -> Route | None:
-        """The first route that takes the request. `stable_random` is the stream's number of 64 bits, the same each time."""
+    def match(self, head: RequestView, stable_random: int, peer: PeerView | None = None) -> Route | None:
+        """The first route that takes the request. `stable_random` is the stream's number of 64 bits, the same each time;
+        `peer` as for `Route.refusal`."""
         path = self._path(head)
         entries: Iterable[_Entry] = self._entries
         if not path:
@@ -153,12 +163,14 @@ class VirtualHost:
             if (
                 path.startswith(literal)
                 and (test is None or test(path))
-                and (not conditional or route.refusal(head, stable_random) is None)
+                and (not conditional or route.refusal(head, stable_random, peer) is None)
             ):
                 return route
         return None
 
-    def explain(self, head: RequestView, stable_random: int) -> list[tuple[Route, str | None]]:
+    def explain(
+        self, head: RequestView, stable_random: int, peer: PeerView | None = None
+    ) -> list[tuple[Route, str | None]]:
         """Each route that `match` looks at, in order, with the first condition that the request does not meet.
 
         The last one takes the request if its condition is None; if none is, no route does.
@@ -167,7 +179,7 @@ class VirtualHost:
         told: list[tuple[Route, str | None]] = []
         for literal, test, _, route in self._entries:
             if (path or route.connect_only) and path.startswith(literal) and (test is None or test(path)):
-                refusal = route.refusal(head, stable_random)
+                refusal = route.refusal(head, stable_random, peer)
             else:
                 refusal = "path"
             told.append((route, refusal))

@@ -122,6 +122,11 @@ class TlsFacts:
         certificate = self._conn.get_peer_certificate(as_cryptography=True)
         return CertificateFacts(certificate.public_bytes(Encoding.DER)) if certificate is not None else None
 
+    @property
+    def presented(self) -> bool:
+        """The peer showed a certificate."""
+        return self.peer is not None
+
     @cached_property
     def peer_chain(self) -> tuple[CertificateFacts, ...]:
         """As the peer sent it, its own certificate first."""

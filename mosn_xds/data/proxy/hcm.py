@@ -25,7 +25,7 @@ from mosn_xds.data.proxy.request_headers import RequestHeaders
 from mosn_xds.data.proxy.response_headers import ResponseHeaders
 from mosn_xds.data.proxy.route_plan import planner
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
-from mosn_xds.spec.filters import RouterFilter
+from mosn_xds.spec.filters import AlpnFilter, RouterFilter
 from mosn_xds.spec.listener import CodecType, HeaderCase, TrafficDirection, UnderscoresAction
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
 
@@ -81,6 +81,11 @@ class HttpConnectionManager:
         self.local_replies = LocalReplies.of(spec, context.environment)
         self.chain = FilterChain(build_filters(spec.filters, FilterStats(self.stats), context))
         self.router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
+        alpn = next((f.config for f in spec.filters if isinstance(f.config, AlpnFilter)), AlpnFilter())
+        self.alpn_overrides = {
+            one.upstream_protocol: tuple(name.encode() for name in one.alpn) for one in alpn.overrides
+        }
+        """What ``istio.alpn`` offers to upstreams, by their protocol."""
         self.disabled_filters = frozenset(f.name for f in spec.filters if f.disabled)
         self.access_logs = tuple(AccessLog(log, context.environment, context.log_files) for log in spec.access_logs)
         self.upgrades = {u.upgrade_type.encode(): u.enabled for u in spec.upgrades}

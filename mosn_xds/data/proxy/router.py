@@ -233,7 +233,11 @@ class Router:
             attempt.queue = list(self._body) if self._body else None
             attempt.queued_end = self._complete and self._trailers is None
             attempt.queued_trailers = self._trailers
-        handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority)
+        options = None
+        transports = cluster.transports
+        if transports.secure and (transports.asks_requests or stream.hcm.alpn_overrides):
+            options = transports.options(self._head, stream.hcm.alpn_overrides)
+        handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority, options)
         if attempt.stream is None and attempt.router is not None:
             attempt.pending = handle
 

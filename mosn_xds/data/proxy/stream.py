@@ -157,7 +157,7 @@ class Stream(Deadlines):
             if location is not None:
                 self.reply(Reply(301, details="direct_response", fields=[(b"location", location)]))
                 return False
-        route = self.route = host.match(head, self.stable_random)
+        route = self.route = host.match(head, self.stable_random, self.connection.tls)
         if route is None:
             self.target = None
             return True

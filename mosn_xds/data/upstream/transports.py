@@ -4,26 +4,36 @@ own transport socket (envoy.config.cluster.v3.Cluster.transport_socket_matches, 
 What a request asks of its connection (`auto_sni`, `auto_san_validation`, the ALPN of ``istio.alpn``) becomes `TlsOptions`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
-from mosn_xds.data.codec.head import RequestHead
+from mosn_xds.data.codec.head import RequestHead, Version
 from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.tls.client import NO_OPTIONS, ClientTls, TlsOptions
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.spec.cluster import Cluster
+from mosn_xds.spec.cluster import Cluster, UpstreamProtocol
 from mosn_xds.spec.tls import UpstreamTls
 
 _HOST = ":authority"
 _PLAINTEXT = "raw_buffer"
+_NO_OVERRIDES: Mapping[int, tuple[bytes, ...]] = MappingProxyType({})
 
 
 class Transports:
-    """See the module. `per_request`: connections depend on requests. Raises ConfigError for what must be secure and is not
-    told how."""
+    """See the module. `secure`: any host may be connected to by TLS; `asks_requests`: then a connection must be as its
+    request demands; `obeys_alpn`: ``istio.alpn`` may say what is offered. Raises ConfigError for what must be secure and is
+    not told how."""
 
-    __slots__ = ("_auto_san", "_auto_sni", "_header", "_matches", "_own", "per_request")
+    __slots__ = (
+        "_alpn_options", "_auto_san", "_auto_sni", "_header", "_matches", "_own", "_protocol", "asks_requests",
+        "obeys_alpn", "secure",
+    )  # fmt: skip
 
     def __init__(self, spec: Cluster, store: TlsStore, stats: StatRegistry, stat_prefix: str) -> None:
         def build(kind: str, tls: UpstreamTls | None) -> ClientTls | None:
@@ -39,13 +49,11 @@ class Transports:
         self._auto_san = spec.auto_san_validation
         header = spec.override_auto_sni_header.lower()
         self._header = b"" if header in ("", _HOST) else header.encode()
-        secure = self._own is not None or any(tls is not None for _, tls in self._matches)
-        self.per_request = secure and (self._auto_sni or self._auto_san)
-
-    @property
-    def secure(self) -> bool:
-        """Whether any host may be connected to by TLS."""
-        return self._own is not None or any(tls is not None for _, tls in self._matches)
+        self.secure = self._own is not None or any(tls is not None for _, tls in self._matches)
+        self.asks_requests = self.secure and (self._auto_sni or self._auto_san)
+        self.obeys_alpn = self.secure and not _refuses_alpn(spec.metadata)
+        self._protocol = spec.protocol
+        self._alpn_options: dict[tuple[bytes, ...], TlsOptions] = {}
 
     def tls(self, host: Host) -> ClientTls | None:
         """TLS for the host, None for plaintext."""
@@ -54,13 +62,32 @@ class Transports:
                 return tls
         return self._own
 
-    def options(self, head: RequestHead, alpn: tuple[bytes, ...] = ()) -> TlsOptions:
-        """What the connection of this request must be."""
+    def options(
+        self, head: RequestHead, overrides: Mapping[int, tuple[bytes, ...]] = _NO_OVERRIDES
+    ) -> TlsOptions | None:
+        """What the connection of this request must be, None if one is as good as another. `overrides` are those of ``istio.alpn``, by protocol."""
+        alpn: tuple[bytes, ...] = ()
+        if overrides and self.obeys_alpn:
+            alpn = overrides.get(self._alpn_key(head.version), ())
+        if not self.asks_requests:
+            if not alpn:
+                return None
+            found = self._alpn_options.get(alpn)
+            if found is None:
+                found = self._alpn_options[alpn] = TlsOptions(alpn=alpn)
+            return found
         name = ""
         if self._auto_sni or self._auto_san:
             value = (head.get(self._header) if self._header else None) or head.authority or b""
             name = _without_port(value.decode("latin-1"))
         return TlsOptions(name if self._auto_sni else "", (name,) if self._auto_san and name else (), alpn)
+
+    def _alpn_key(self, version: Version) -> int:
+        """The upstream's protocol, as numbered in AlpnOverride: 0 HTTP/1.0, 1 HTTP/1.1, 2 HTTP/2."""
+        protocol = self._protocol
+        if protocol is UpstreamProtocol.USE_DOWNSTREAM:
+            return 2 if version is Version.HTTP2 else int(version is not Version.HTTP10)
+        return 1 if protocol is UpstreamProtocol.HTTP1 else 2
 
     def __repr__(self) -> str:
         return f"<Transports {'TLS' if self._own is not None else 'plaintext'}, {len(self._matches)} matches>"
@@ -74,6 +101,14 @@ def securing(
     if tls is None:
         return None
     return tls.securing(host.text, host.hostname, options or NO_OPTIONS, fallback_alpn)
+
+
+def _refuses_alpn(metadata: bytes) -> bool:
+    """Istio's clusters say so where the peer is outside of the mesh: filter metadata ``istio``, ``alpn_override: "false"``."""
+    if not metadata:
+        return False
+    said = msgspec.json.decode(metadata)
+    return isinstance(said, dict) and said.get("istio", {}).get("alpn_override") == "false"
 
 
 def _without_port(authority: str) -> str:

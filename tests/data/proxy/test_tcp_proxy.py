@@ -264,7 +264,7 @@ def test_another_attempt_may_reach_another_host() -> None:
 
 def test_many_attempts_that_fail_at_once_do_not_recurse() -> None:
     async def main(world: World) -> None:
-        world.cluster(1, transport="tls")
+        world.cluster(1)
         stage = Stage(world, max_connect_attempts=5000)
         client = stage.client()
         assert await client.end() == "fin"

@@ -40,8 +40,6 @@ def alpn(take: Take, context: Context, name: str) -> AlpnFilter:
             for one in take.children("alpn_override")
         ]
     )
-    if overrides:
-        take.ignore("alpn_override", "TLS is not supported yet")
     return AlpnFilter(overrides)
 
 
