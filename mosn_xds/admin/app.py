@@ -48,7 +48,7 @@ _HELP: tuple[tuple[str, str], ...] = (
     ("/reset_counters", "reset all counters to zero (POST)"),
     ("/runtime", "print runtime values"),
     ("/server_info", "print server version/status information"),
-    ("/stats", "print server stats; ?usedonly ?filter= ?format=json|prometheus"),
+    ("/stats", "print server stats; ?usedonly ?filter= ?format=json|prometheus ?histogram_buckets="),
     ("/stats/prometheus", "print server stats in prometheus format"),
     ("/xds", "every resource with its verdict and why, streams and workers"),
 )
@@ -185,11 +185,12 @@ class AdminApp:
         is_wanted = stats_pages.wanted(query.get("filter"), "usedonly" in query)
         if form == "prometheus":
             return await self._prometheus(request)
+        buckets = stats_pages.buckets_form(query.get("histogram_buckets"))
         if form == "json":
-            return _json(stats_pages.as_json(self._agent.totals, is_wanted), indent=False)
+            return _json(stats_pages.as_json(self._agent.totals, is_wanted, buckets), indent=False)
         if form != "text":
             return PlainTextResponse(f"usage: /stats?format=(text|json|prometheus)\n\n{form} is not a format\n", 404)
-        return PlainTextResponse(stats_pages.text(self._agent.totals, is_wanted))
+        return PlainTextResponse(stats_pages.text(self._agent.totals, is_wanted, buckets))
 
     async def _prometheus(self, request: Request) -> Response:
         query = request.query_params

@@ -5,12 +5,13 @@ cumulative buckets.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from itertools import accumulate
 from typing import Any
 
 from mosn_xds.admin.tags import TagExtractor, escape, sanitize
 from mosn_xds.admin.view import Distribution, Figure, Totals
-from mosn_xds.base.stats import HISTOGRAM_BOUNDS, HistogramChange
 
 QUANTILES = (0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100)
 
@@ -32,12 +33,31 @@ def wanted(pattern: str | None, used_only: bool) -> Wanted:
     return is_wanted
 
 
-def quantile(cell: HistogramChange, percent: float) -> float:
+class Buckets(Enum):
+    """How histograms are shown: `?histogram_buckets=`."""
+
+    SUMMARY = "summary"
+    CUMULATIVE = "cumulative"
+    DISJOINT = "disjoint"
+
+
+def buckets_form(text: str | None) -> Buckets:
+    """Of a query. Raises ValueError for one that there is not (Envoy's ``detailed`` needs samples that nobody keeps)."""
+    if text is None:
+        return Buckets.SUMMARY
+    try:
+        return Buckets(text)
+    except ValueError:
+        raise ValueError(f"usage: /stats?histogram_buckets=({'|'.join(form.value for form in Buckets)})") from None
+
+
+def quantile(one: Distribution, percent: float) -> float:
     """The value below which `percent` of the samples lie, interpolated inside its bucket."""
+    cell, bounds = one.cell, one.bounds
     rank = cell.count * percent / 100
     below = 0
     low = 0.0
-    for bound, count in zip((*HISTOGRAM_BOUNDS, HISTOGRAM_BOUNDS[-1]), cell.buckets, strict=True):
+    for bound, count in zip((*bounds, *(bounds[-1:] or (0.0,))), cell.buckets, strict=True):
         if count and below + count >= rank:
             share = max(0.0, rank - below) / count
             return low + (bound - low) * share
@@ -51,13 +71,14 @@ def _short(number: float) -> str:
     return f"{number:.5g}"
 
 
-def text(totals: Totals, is_wanted: Wanted) -> str:
+def text(totals: Totals, is_wanted: Wanted, buckets: Buckets = Buckets.SUMMARY) -> str:
     """``name: value`` lines."""
     lines = [f'{name}: "{value}"\n' for name, value in sorted(totals.text_readouts()) if is_wanted(name, True)]
     figures = {f.name: f.value for f in _figures(totals) if is_wanted(f.name, f.used)}
     lines += [f"{name}: {figures[name]}\n" for name in sorted(figures)]
     for one in sorted((h for h in totals.histograms() if is_wanted(h.name, h.used)), key=_name):
-        lines.append(f"{one.name}: {_quantiles(one.cell)}\n")
+        shown = _quantiles(one) if buckets is Buckets.SUMMARY else _bucket_text(one, buckets)
+        lines.append(f"{one.name}: {shown}\n")
     return "".join(lines)
 
 
@@ -70,31 +91,65 @@ def _figures(totals: Totals) -> Iterable[Figure]:
     yield from totals.gauges()
 
 
-def _quantiles(cell: HistogramChange) -> str:
-    if not cell.count:
+def _counts(one: Distribution, buckets: Buckets) -> Iterable[tuple[float, int]]:
+    """(upper bound, count) of each bucket but the one without an upper bound."""
+    counts = accumulate(one.cell.buckets) if buckets is Buckets.CUMULATIVE else one.cell.buckets
+    return zip(one.bounds, counts, strict=False)
+
+
+def _bucket_text(one: Distribution, buckets: Buckets) -> str:
+    """The first of the two figures is the last interval's, of which there are none here."""
+    return " ".join(f"B{_exact(bound)}(0,{count})" for bound, count in _counts(one, buckets))
+
+
+def _exact(number: float) -> str:
+    return f"{number:.32g}"
+
+
+def _quantiles(one: Distribution) -> str:
+    if not one.cell.count:
         return "No recorded values"
     parts = []
     for percent in QUANTILES:
-        value = _short(quantile(cell, percent))
+        value = _short(quantile(one, percent))
         parts.append(f"P{percent:g}({value},{value})")
     return " ".join(parts)
 
 
-def as_json(totals: Totals, is_wanted: Wanted) -> dict[str, Any]:
+def as_json(totals: Totals, is_wanted: Wanted, buckets: Buckets = Buckets.SUMMARY) -> dict[str, Any]:
     """``{"stats": [{"name", "value"}, ..., {"histograms": ...}]}``"""
     figures = {f.name: f.value for f in _figures(totals) if is_wanted(f.name, f.used)}
-    stats: list[Any] = [{"name": name, "value": value} for name, value in sorted(totals.text_readouts())]
+    texts = {name: value for name, value in totals.text_readouts() if is_wanted(name, True)}
+    stats: list[Any] = [{"name": name, "value": value} for name, value in sorted(texts.items())]
     stats += [{"name": name, "value": figures[name]} for name in sorted(figures)]
+    histograms = sorted((h for h in totals.histograms() if is_wanted(h.name, h.used)), key=_name)
+    if histograms:
+        shown = _quantiles_json(histograms) if buckets is Buckets.SUMMARY else _buckets_json(histograms, buckets)
+        stats.append({"histograms": shown})
+    return {"stats": stats}
+
+
+def _buckets_json(histograms: Sequence[Distribution], buckets: Buckets) -> list[Any]:
+    return [
+        {
+            "name": one.name,
+            "buckets": [
+                {"upper_bound": bound, "interval": 0, "cumulative": count} for bound, count in _counts(one, buckets)
+            ],
+        }
+        for one in histograms
+    ]
+
+
+def _quantiles_json(histograms: Sequence[Distribution]) -> dict[str, Any]:
     computed = []
-    for one in sorted((h for h in totals.histograms() if is_wanted(h.name, h.used)), key=_name):
+    for one in histograms:
         values: list[Mapping[str, float | None]] = []
         for percent in QUANTILES:
-            value = quantile(one.cell, percent) if one.cell.count else None
+            value = quantile(one, percent) if one.cell.count else None
             values.append({"cumulative": value, "interval": None})
         computed.append({"name": one.name, "values": values})
-    if computed:
-        stats.append({"histograms": {"supported_quantiles": list(QUANTILES), "computed_quantiles": computed}})
-    return {"stats": stats}
+    return {"supported_quantiles": list(QUANTILES), "computed_quantiles": computed}
 
 
 def prometheus(totals: Totals, is_wanted: Wanted, tags: TagExtractor) -> str:
@@ -108,7 +163,7 @@ def prometheus(totals: Totals, is_wanted: Wanted, tags: TagExtractor) -> str:
     for one in totals.histograms():
         if is_wanted(one.name, one.used):
             name, labels = _family(one.name, tags)
-            families.setdefault((name, "histogram"), []).append(_histogram(name, labels, one.cell))
+            families.setdefault((name, "histogram"), []).append(_histogram(name, labels, one))
     out = []
     for (name, kind), lines in sorted(families.items()):
         out.append(f"# TYPE {name} {kind}\n")
@@ -122,14 +177,13 @@ def _family(full_name: str, tags: TagExtractor) -> tuple[str, str]:
     return f"envoy_{sanitize(rest)}", text
 
 
-def _histogram(name: str, labels: str, cell: HistogramChange) -> str:
+def _histogram(name: str, labels: str, one: Distribution) -> str:
     comma = "," if labels else ""
+    cell = one.cell
     lines = []
-    total = 0
-    for bound, count in zip(HISTOGRAM_BOUNDS, cell.buckets, strict=False):
-        total += count
-        lines.append(f'{name}_bucket{{{labels}{comma}le="{bound:g}"}} {total}\n')
+    for bound, count in _counts(one, Buckets.CUMULATIVE):
+        lines.append(f'{name}_bucket{{{labels}{comma}le="{_exact(bound)}"}} {count}\n')
     lines.append(f'{name}_bucket{{{labels}{comma}le="+Inf"}} {cell.count}\n')
-    lines.append(f"{name}_sum{{{labels}}} {cell.total:.17g}\n")
+    lines.append(f"{name}_sum{{{labels}}} {_exact(cell.total)}\n")
     lines.append(f"{name}_count{{{labels}}} {cell.count}\n")
     return "".join(lines)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 from mosn_xds.base.log import DEFAULT_FORMAT, Level, LogSettings, compile_format, parse_components
-from mosn_xds.process.options import IpVersion, Mode, Options
+from mosn_xds.process.options import IpVersion, Mode, Options, parse_stats_tag
 from mosn_xds.spec.feed import DrainStrategy
 
 _SWITCHES_WITHOUT_EFFECT = (
@@ -22,8 +22,8 @@ _SWITCHES_WITHOUT_EFFECT = (
     "skip-hot-restart-parent-stats", "use-dynamic-base-id",
 )  # fmt: skip
 _VALUES_WITHOUT_EFFECT = (
-    "base-id", "base-id-path", "disable-extensions", "file-flush-min-size-kb", "local-address-ip-version",
-    "parent-shutdown-time-s", "socket-mode", "socket-path", "stats-tag",
+    "base-id", "base-id-path", "disable-extensions", "file-flush-min-size-kb", "parent-shutdown-time-s", "socket-mode",
+    "socket-path",
 )  # fmt: skip
 
 
@@ -64,7 +64,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--parent-shutdown-time-s", type=_number, default=900, metavar="S")
     add("--disable-hot-restart", action="store_true")
     add("--restart-epoch", type=_number, default=0, metavar="N")
-    add("--local-address-ip-version", default="v4", help="v4 (default) or v6")
+    add("--local-address-ip-version", default="v4", help="of our own address in x-forwarded-for: v4 (default) or v6")
+    add("--stats-tag", action="append", default=[], metavar="TAG:VALUE", help="on all statistics; may be repeated")
     add("--file-flush-interval-msec", type=_number, default=10_000, metavar="MS", help="of access logs")
     add("--allow-unknown-static-fields", "--allow-unknown-fields", action="store_true")
     add("--reject-unknown-dynamic-fields", action="store_true")
@@ -74,7 +75,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--version", action="store_true")
     for name in _SWITCHES_WITHOUT_EFFECT:
         add(f"--{name}", action="store_true", help="accepted without effect")
-    for name in ("base-id-path", "disable-extensions", "socket-mode", "socket-path", "stats-tag"):
+    for name in ("base-id-path", "disable-extensions", "socket-mode", "socket-path"):
         add(f"--{name}", metavar="X", help="accepted without effect")
     add("--file-flush-min-size-kb", type=_number, metavar="KB", help="accepted without effect")
     return parser
@@ -104,6 +105,7 @@ def parse(argv: Sequence[str]) -> Options:
             format=pattern,
             path=flags.log_path,
         )
+        stats_tags = tuple([parse_stats_tag(text) for text in flags.stats_tag])
     except ValueError as error:
         raise UsageError(str(error)) from error
     if flags.restart_epoch > 0:
@@ -122,6 +124,7 @@ def parse(argv: Sequence[str]) -> Options:
         service_node=flags.service_node,
         service_cluster=flags.service_cluster,
         service_zone=flags.service_zone,
+        stats_tags=stats_tags,
         drain_time_s=flags.drain_time_s,
         drain_strategy=_choose(
             "drain-strategy", flags.drain_strategy, {strategy.name.lower(): strategy for strategy in DrainStrategy}

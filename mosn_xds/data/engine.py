@@ -9,9 +9,6 @@ replaced drains on its own.
 Nothing here waits, and nothing here knows where Specs come from.
 """
 
-import fcntl
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
@@ -23,6 +20,7 @@ from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.listener.manager import ListenerManager
 from mosn_xds.data.match.routes import RouteTable
+from mosn_xds.data.net.local_address import local_address
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.log_file import FileStats, LogFiles
 from mosn_xds.data.proxy.context import Task, WorkerContext
@@ -36,7 +34,6 @@ from mosn_xds.spec.feed import Configure, DrainStrategy, Drop, HostStat, Put
 from mosn_xds.spec.snapshot import Kind
 from mosn_xds.spec.tls import Secret
 
-_SIOCGIFADDR = 0x8915
 _REMOVALS_PER_TURN = 100
 """Some 1.5 ms."""
 
@@ -63,7 +60,7 @@ class Engine:
             random=random,
             clusters=clusters,
             log_files=LogFiles(settings.log_flush_interval_s, stats.group(FileStats, "filesystem.")),
-            local_ip=local_address(),
+            local_ip=local_address(v6=settings.local_address_v6),
             spawn=spawn,
         )
         self._clusters = clusters
@@ -208,20 +205,3 @@ class Engine:
 
     def reopen_logs(self) -> None:
         self.context.log_files.reopen()
-
-
-def local_address() -> str:
-    """The machine's first IPv4 address that is not loopback, ``127.0.0.1`` if it has none.
-
-    Envoy puts it in x-forwarded-for in place of a loopback peer (`Network::Utility::getLocalAddress`).
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:
-                continue  # An interface without an IPv4 address.
-            address = socket.inet_ntoa(answer[20:24])
-            if not address.startswith("127."):
-                return address
-    return "127.0.0.1"

@@ -305,7 +305,7 @@ class AdminService:
         if address is None:
             return
         tags = TagExtractor(
-            [(tag.name, tag.regex) for tag in bootstrap.stats.tags if tag.regex],
+            [(tag.name, tag.regex) for tag in bootstrap.stats.tags if tag.fixed_value is None],
             [(tag.name, tag.fixed_value) for tag in bootstrap.stats.tags if tag.fixed_value is not None],
         )
         app = AdminApp(view, agent.clock, tags)

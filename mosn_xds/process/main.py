@@ -16,7 +16,7 @@ from mosn_xds.base.log import LogControl
 from mosn_xds.base.sockets import raise_descriptor_limit
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.process.cpus import default_concurrency
-from mosn_xds.process.options import Mode, Options
+from mosn_xds.process.options import IpVersion, Mode, Options
 from mosn_xds.process.spawner import set_process_name
 from mosn_xds.process.spawner_link import SpawnerLink
 
@@ -57,6 +57,7 @@ def _load(options: Options) -> "Bootstrap | None":
             options.config_yaml or "",
             overrides=NodeOverrides(options.service_node, options.service_cluster, options.service_zone),
             allow_unknown_fields=options.allow_unknown_static_fields,
+            universal_tags=options.stats_tags,
         )
     except ConfigError as error:
         _log.critical("error initializing configuration '%s': %s", options.config_path or "--config-yaml", error)
@@ -83,14 +84,18 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     from mosn_xds.process.supervise import Supervisor  # noqa: PLC0415
     from mosn_xds.process.totals import StatTotals  # noqa: PLC0415
     from mosn_xds.spec.feed import Configure  # noqa: PLC0415
+    from mosn_xds.spec.histogram_buckets import HistogramBuckets  # noqa: PLC0415
     from mosn_xds.spec.stats_matcher import EVERYTHING, StatsMatcher  # noqa: PLC0415
 
     for warning in bootstrap.warnings:
         _log.warning("%s", warning)
+    if bootstrap.unread:
+        _log.info("fields of the bootstrap without effect: %s", ", ".join(bootstrap.unread))
     stats = StatRegistry()
     patterns = bootstrap.stats.patterns
     matcher = StatsMatcher(patterns) if patterns != EVERYTHING else None
-    totals = StatTotals(stats, matcher.allows if matcher is not None else None)
+    buckets = HistogramBuckets(bootstrap.stats.buckets)
+    totals = StatTotals(stats, matcher.allows if matcher is not None else None, buckets.bounds)
     configure = Configure(
         worker=0,
         concurrency=options.concurrency or default_concurrency(bootstrap.node.id),
@@ -99,6 +104,8 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
         drain_time_s=options.drain_time_s,
         drain_strategy=options.drain_strategy,
         log_flush_interval_s=options.file_flush_interval_s,
+        local_address_v6=options.local_address_ip_version is IpVersion.V6,
+        histogram_buckets=bootstrap.stats.buckets,
     )
     supervisor = Supervisor(configure, spawner, totals, HostTotals())
     clock = SystemClock()

@@ -1,5 +1,6 @@
 """What the command line says, as one frozen value. It knows Envoy's flags by meaning, not how they are spelled."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -22,6 +23,17 @@ class IpVersion(Enum):
     V6 = "v6"
 
 
+def parse_stats_tag(text: str) -> tuple[str, str]:
+    """Name and value of a tag for all statistics, given as ``name:value``. Raises ValueError in Envoy's words."""
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError(f"misformatted stats-tag '{text}'")
+    for part, allowed in ((name, r"[a-zA-Z0-9]+"), (value, r"[^.]+")):
+        if not re.fullmatch(allowed, part):
+            raise ValueError(f"misformatted stats-tag '{text}' contains invalid char in '{part}'")
+    return name, value
+
+
 @dataclass(frozen=True)
 class Options:
     """Envoy's command-line options; None is "not given". Times are in seconds.
@@ -42,6 +54,8 @@ class Options:
     service_zone: str = ""
     drain_time_s: float = 600.0
     drain_strategy: DrainStrategy = DrainStrategy.GRADUAL
+    stats_tags: tuple[tuple[str, str], ...] = ()
+    """(name, value), on all statistics."""
     parent_shutdown_time_s: float = 900.0
     disable_hot_restart: bool = False
     local_address_ip_version: IpVersion = IpVersion.V4

@@ -27,11 +27,12 @@ class Figure(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """A histogram; bounds are `HISTOGRAM_BOUNDS`."""
+    """A histogram; `bounds` are the upper bounds of its buckets but the last."""
 
     name: str
     cell: HistogramChange
     used: bool
+    bounds: tuple[float, ...] = HISTOGRAM_BOUNDS
 
 
 class _Group:
@@ -59,11 +60,19 @@ class _Group:
 
 
 class StatTotals:
-    """See the module. `allows` is `stats_matcher`'s verdict on a name, asked once for each; None allows everything."""
+    """See the module. `allows` is `stats_matcher`'s verdict on a name, asked once for each; None allows everything. `bounds`
+    are the upper bounds of the buckets of a histogram of that name, everywhere."""
 
-    def __init__(self, own: StatRegistry, allows: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        own: StatRegistry,
+        allows: Callable[[str], bool] | None = None,
+        bounds: Callable[[str], tuple[float, ...]] = lambda name: HISTOGRAM_BOUNDS,
+    ) -> None:
         self._own = own
+        self._own.use_bounds(bounds)
         self._allows = allows
+        self._bounds = bounds
         self._groups: dict[str, _Group] = {}
         self._kinds: dict[str, StatKind] = {}
         self._texts: dict[str, str] = {}
@@ -143,7 +152,8 @@ class StatTotals:
             for name in group.kind.histograms:
                 if not self._hides(group, prefix + name):
                     cell = group.histograms.get(name)
-                    yield Distribution(prefix + name, cell or _no_values(), cell is not None)
+                    bounds = self._bounds(prefix + name)
+                    yield Distribution(prefix + name, cell or _no_values(len(bounds)), cell is not None, bounds)
 
     def text_readouts(self) -> Iterator[tuple[str, str]]:
         allows = self._allows
@@ -212,7 +222,7 @@ def _add(group: _Group, source: int, change: StatChange) -> None:
             if name in shared:
                 _take_largest(group, name)
     for name, more in change.histograms.items():
-        cell = group.histograms.setdefault(name, _no_values())
+        cell = group.histograms.setdefault(name, _no_values(len(more.buckets) - 1))
         cell.buckets = [a + b for a, b in zip(cell.buckets, more.buckets, strict=True)]
         cell.count += more.count
         cell.total += more.total
@@ -232,5 +242,5 @@ def _names(known: tuple[str, ...], counted: dict[str, int]) -> Iterator[str]:
         yield from (name for name in counted if name not in known)
 
 
-def _no_values() -> HistogramChange:
-    return HistogramChange([0] * (len(HISTOGRAM_BOUNDS) + 1), 0, 0.0)
+def _no_values(bounds: int) -> HistogramChange:
+    return HistogramChange([0] * (bounds + 1), 0, 0.0)

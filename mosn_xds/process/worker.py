@@ -35,6 +35,7 @@ from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.process.wire import FeedWire
 from mosn_xds.spec import feed
 from mosn_xds.spec.feed import HostStat
+from mosn_xds.spec.histogram_buckets import HistogramBuckets
 
 SLICE_S = 0.001
 """The longest that the feed holds the reactor up at once (one item excepted)."""
@@ -235,6 +236,8 @@ class WorkerProcess:
             (fd,) = self._wire.take_fds()
             self._limits = LimitProvider(LimitTable.open(fd, settings.concurrency), settings.worker)
         self._linger_s = settings.log_flush_interval_s
+        if settings.histogram_buckets:
+            self._stats.use_bounds(HistogramBuckets(settings.histogram_buckets).bounds)
         self._engine = self._make_engine(
             self._reactor, settings, self._stats, self._limits, random.Random(), self._spawn
         )

@@ -10,6 +10,7 @@ from enum import IntEnum
 import msgspec
 
 from mosn_xds.base.stats import StatChange, StatKind
+from mosn_xds.spec.histogram_buckets import BucketRule
 from mosn_xds.spec.snapshot import Item, Kind
 
 
@@ -36,6 +37,9 @@ class Configure(Message, frozen=True, tag="configure"):
     drain_strategy: DrainStrategy = DrainStrategy.GRADUAL
     log_flush_interval_s: float = 10.0
     limits_fd: bool = False
+    local_address_v6: bool = False
+    """Of which kind the address is that stands in x-forwarded-for for a loopback peer."""
+    histogram_buckets: tuple[BucketRule, ...] = ()
 
 
 class Sockets(Message, frozen=True, tag="sockets"):

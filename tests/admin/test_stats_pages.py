@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mosn_xds.admin import stats_pages
 from mosn_xds.admin.tags import TagExtractor
+from mosn_xds.control.bootstrap.stats import DEFAULT_TAGS
 from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
 from mosn_xds.process.totals import StatTotals
 
@@ -125,7 +126,9 @@ def test_default_tags(name, rest, tags):
 
 
 def test_a_configured_tag_goes_before_the_defaults():
-    istio = TagExtractor([("cluster_name", r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?)\.)")], [("mesh", "m1")])
+    istio = TagExtractor(
+        [("cluster_name", r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?)\.)"), *DEFAULT_TAGS], [("mesh", "m1")]
+    )
     name = "cluster.outbound|80||books.shop.svc.cluster.local.upstream_rq_total"
     rest, tags = istio.split(name)
     assert rest == "cluster.upstream_rq_total"

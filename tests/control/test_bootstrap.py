@@ -65,7 +65,7 @@ def test_what_pilot_agent_writes_is_understood(path: Path) -> None:
     assert bootstrap.node.metadata["ISTIO_VERSION"] == "1.29.6"
     assert bootstrap.targets["sds-grpc"].target == "unix:./var/run/secrets/workload-spiffe-uds/socket"
     assert bootstrap.runtime["re2.max_program_size.error_level"] == "32768"
-    assert not bootstrap.stats.use_default_tags
+    assert "envoy.cluster_name" not in {tag.name for tag in bootstrap.stats.tags}
 
 
 def test_the_two_static_listeners_of_a_sidecar_serve() -> None:

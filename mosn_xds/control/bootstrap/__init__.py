@@ -6,6 +6,6 @@ from mosn_xds.control.bootstrap.model import Admin as Admin
 from mosn_xds.control.bootstrap.model import Bootstrap as Bootstrap
 from mosn_xds.control.bootstrap.model import DynamicRoot as DynamicRoot
 from mosn_xds.control.bootstrap.model import StaticResource as StaticResource
-from mosn_xds.control.bootstrap.model import StatsSettings as StatsSettings
-from mosn_xds.control.bootstrap.model import StatTag as StatTag
 from mosn_xds.control.bootstrap.model import XdsServer as XdsServer
+from mosn_xds.control.bootstrap.stats import StatsSettings as StatsSettings
+from mosn_xds.control.bootstrap.stats import StatTag as StatTag

@@ -1,6 +1,6 @@
 """Reads a bootstrap whole: one call, one value, or one error that says where."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,17 +14,14 @@ from mosn_xds.control.bootstrap.model import (
     Admin,
     Bootstrap,
     DynamicRoot,
-    HistogramBuckets,
     StaticResource,
-    StatsSettings,
-    StatTag,
     XdsServer,
 )
 from mosn_xds.control.bootstrap.reading import read_message
 from mosn_xds.control.bootstrap.secrets import redact
+from mosn_xds.control.bootstrap.stats import take_stats
 from mosn_xds.control.translate.common import struct_dict, take_address, take_source
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.matchers import take_string_match
 from mosn_xds.control.translate.model import NodeContext, Options, SecretKind, SourceKind
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.secret import kind_of
@@ -32,7 +29,6 @@ from mosn_xds.control.translate.take import Report, Take
 from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.control.translate.translator import CLUSTERS_URL, LISTENERS_URL, Translator
 from mosn_xds.control.translate.validate import Validator
-from mosn_xds.spec.stats_matcher import EVERYTHING, NOTHING, StatsPatterns
 from mosn_xds.spec.tls import Secret
 
 USER_AGENT = "mosn-xds"
@@ -53,12 +49,14 @@ def load_bootstrap(
     *,
     overrides: NodeOverrides | None = None,
     allow_unknown_fields: bool = False,
+    universal_tags: Sequence[tuple[str, str]] = (),
     registry: Registry | None = None,
 ) -> Bootstrap:
     """Read the Envoy bootstrap at `path`, with `config_yaml` merged over it, and translate its static resources.
 
     Raises `ConfigError` with one line: the file, the field path, Envoy's text where it has one, and a hint. Fields that
-    the protos do not have are an error unless `allow_unknown_fields`, which makes them warnings.
+    the protos do not have are an error unless `allow_unknown_fields`, which makes them warnings. `universal_tags` (name,
+    value) are those that the command line gives to all statistics.
     """
     message, unknown = read_message(path, config_yaml)
     place = str(path) if path is not None else "--config-yaml"
@@ -70,7 +68,8 @@ def load_bootstrap(
                 hint="--allow-unknown-static-fields to go on without it",
             )
         Validator().validate(message)
-        return _Loading(message, unknown, overrides or NodeOverrides(), registry or Registry()).run()
+        loading = _Loading(message, unknown, overrides or NodeOverrides(), universal_tags, registry or Registry())
+        return loading.run()
     except ConfigError as error:
         at = f"{place}: {error.path}" if error.path else place
         raise ConfigError(error.reason, path=at, hint=error.hint) from None
@@ -80,7 +79,12 @@ class _Loading:
     """One bootstrap on its way."""
 
     def __init__(
-        self, message: Message, unknown: tuple[str, ...], overrides: NodeOverrides, registry: Registry
+        self,
+        message: Message,
+        unknown: tuple[str, ...],
+        overrides: NodeOverrides,
+        universal_tags: Sequence[tuple[str, str]],
+        registry: Registry,
     ) -> None:
         self.report = Report()
         self.report.warnings += [f"{path}: no such field" for path in unknown]
@@ -88,6 +92,7 @@ class _Loading:
         self.take = Take(message, self.report)
         self.message: Any = message
         self.overrides = overrides
+        self.universal_tags = universal_tags
         self.registry = registry
 
     def run(self) -> Bootstrap:
@@ -105,7 +110,7 @@ class _Loading:
             listeners = self._listeners(static, node, runtime, secrets, frozenset(by_name))
         ads, lds, cds = self._dynamic(by_name)
         self._refuse_anonymous(node, [*clusters, *listeners])
-        stats = self._stats(Context(node, Options(runtime=runtime), self.registry))
+        stats = take_stats(take, Context(node, Options(runtime=runtime), self.registry), self.universal_tags)
         admin = self._admin()
         for name, why in _WITHOUT_EFFECT.items():
             if take.has(name):
@@ -281,23 +286,6 @@ class _Loading:
             take.skip(name)  # what is asked of the admin port is logged with everything else, and nothing is profiled
         return Admin(take_address(take, "address") if take.has("address") else None)
 
-    def _stats(self, context: Context) -> StatsSettings:
-        flush_s = self.take.duration("stats_flush_interval")
-        interval_s = 5.0 if flush_s is None else flush_s
-        take = self.take.child("stats_config")
-        if take is None:
-            return StatsSettings(flush_interval_s=interval_s)
-        tags = tuple([_take_tag(one) for one in take.children("stats_tags")])
-        buckets = []
-        for one in take.children("histogram_bucket_settings"):
-            match = one.child("match")
-            bounds = tuple(one.left.pop("buckets", ()))
-            if match is not None:
-                buckets.append(HistogramBuckets(take_string_match(match, context), bounds))
-        patterns = _take_patterns(take.child("stats_matcher"), context)
-        defaults = take.wrapped_flag("use_all_default_tags") is not False
-        return StatsSettings(tags, defaults, patterns, tuple(buckets), interval_s)
-
 
 _SECRET_NOUNS = {
     SecretKind.CERTIFICATE: "TlsCertificate",
@@ -310,24 +298,6 @@ _WITHOUT_EFFECT = {
     "application_log_config": "the log has its own format; see --log-format",
     "bootstrap_extensions": "no bootstrap extension is known",
 }
-
-
-def _take_tag(take: Take) -> StatTag:
-    fixed = take.text("fixed_value") if take.has("fixed_value") else None
-    return StatTag(take.text("tag_name"), take.text("regex"), fixed)
-
-
-def _take_patterns(take: Take | None, context: Context) -> StatsPatterns:
-    if take is None:
-        return EVERYTHING
-    if take.has("reject_all"):
-        return NOTHING if take.flag("reject_all") else EVERYTHING
-    include = take.child("inclusion_list")
-    chosen = include if include is not None else take.child("exclusion_list")
-    if chosen is None:
-        return EVERYTHING
-    patterns = tuple([take_string_match(one, context) for one in chosen.children("patterns")])
-    return StatsPatterns(include is not None, patterns)
 
 
 def _flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

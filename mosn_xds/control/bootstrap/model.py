@@ -8,9 +8,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mosn_xds.control.ads.transport import GrpcTarget
+from mosn_xds.control.bootstrap.stats import StatsSettings
 from mosn_xds.control.translate.model import NodeContext, Source, Translated
 from mosn_xds.spec.common import Address
-from mosn_xds.spec.stats_matcher import EVERYTHING, StatsPatterns
 from mosn_xds.spec.tls import Secret
 
 
@@ -43,40 +43,16 @@ class StaticResource:
     raw: bytes
     translated: Translated
 
+    def __repr__(self) -> str:
+        """Without its bytes, which may hold a private key."""
+        return f"<StaticResource {self.translated!r}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Admin:
     """`address` None: no admin server."""
 
     address: Address | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StatTag:
-    """metrics.TagSpecifier: the regular expression (Envoy's are ECMAScript's) or the value for every stat."""
-
-    name: str
-    regex: str = ""
-    fixed_value: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramBuckets:
-    """Buckets for histograms whose names match (a StringMatch)."""
-
-    match: Any
-    bounds: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StatsSettings:
-    """stats_config and its neighbours."""
-
-    tags: tuple[StatTag, ...] = ()
-    use_default_tags: bool = True
-    patterns: StatsPatterns = EVERYTHING
-    buckets: tuple[HistogramBuckets, ...] = ()
-    flush_interval_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +71,7 @@ class Bootstrap:
     lds: DynamicRoot | None = None
     cds: DynamicRoot | None = None
     admin: Admin = Admin()
-    stats: StatsSettings = StatsSettings()
+    stats: StatsSettings = field(default_factory=StatsSettings)
     runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     targets: Mapping[str, GrpcTarget] = field(default_factory=lambda: MappingProxyType({}))
     """How gRPC reaches a static cluster, by its name, for those that have one endpoint to reach (``sds-grpc``)."""
