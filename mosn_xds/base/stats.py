@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mosn_xds.base.cells import HISTOGRAM_BOUNDS, Histogram, StatGroup
+from mosn_xds.base.cells import HISTOGRAM_BOUNDS, BoundedHistogram, Histogram, StatGroup
 
 __all__ = [
     "HISTOGRAM_BOUNDS",
+    "BoundedHistogram",
     "Histogram",
     "HistogramChange",
     "StatChange",
@@ -109,6 +110,11 @@ class StatRegistry:
         self._sent: dict[str, _Sent] = {}
         self._readers: dict[type[StatGroup], _Reader] = {}
         self._new_kinds: list[StatKind] = []
+        self._bounds: Callable[[str], tuple[float, ...]] | None = None
+
+    def use_bounds(self, bounds: Callable[[str], tuple[float, ...]]) -> None:
+        """From now on histograms are made with the buckets that `bounds` says for their full names."""
+        self._bounds = bounds
 
     def group(self, kind: type[G], prefix: str) -> G:
         """The group of this prefix, which stays for as long as the caller, or another one, holds it.
@@ -118,6 +124,8 @@ class StatRegistry:
         found = self._groups.get(prefix)
         if found is None:
             found = self._groups[prefix] = kind(prefix)
+            if self._bounds is not None:
+                _set_bounds(found, self._bounds)
             self._in_turn[prefix] = None
             self._lively[prefix] = 0
         if not isinstance(found, kind):
@@ -204,6 +212,13 @@ class StatRegistry:
         for names in (self._groups, self._sent, self._in_turn, self._lively):
             names.pop(prefix, None)
         return StatChange(prefix, {}, {}, {}, gone=True)
+
+
+def _set_bounds(group: StatGroup, bounds_of: Callable[[str], tuple[float, ...]]) -> None:
+    for name in group.HISTOGRAMS:
+        bounds = bounds_of(group.prefix + name)
+        if bounds != HISTOGRAM_BOUNDS:
+            setattr(group, name, BoundedHistogram(bounds))
 
 
 def _difference(group: StatGroup, sent: _Sent, values: tuple[Any, ...], kind: StatKind) -> StatChange:
