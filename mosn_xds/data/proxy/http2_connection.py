@@ -13,7 +13,7 @@ taken, and when the last stream is over, the connection's close. A client that o
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.base.errors import ResetReason, ResponseFlag
 from mosn_xds.data.codec.events import (
     BadRequest,
     ConnectionClosed,
@@ -27,7 +27,7 @@ from mosn_xds.data.codec.events import (
 )
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import ErrorCode, Http2ServerCodec
-from mosn_xds.data.codec.http2.codes import HEADERS_TOO_LARGE, REMOTE_REFUSED, REMOTE_RESET, TOO_MANY_HEADERS
+from mosn_xds.data.codec.http2.codes import MESSAGING_VIOLATION
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 _DR = int(ResponseFlag.DR)
 _DPE = int(ResponseFlag.DPE)
-_BY_PEER = frozenset((REMOTE_RESET, REMOTE_REFUSED))
-_OVER_LIMITS = frozenset((TOO_MANY_HEADERS, HEADERS_TOO_LARGE))
 
 _PREMATURE_RESETS = 500
 """Envoy's overload.premature_reset_total_stream_count: half of so many streams reset early end the connection."""
@@ -234,11 +232,10 @@ class Http2Connection(ServerConnection):
         if stream is None:
             return
         premature = not stream.response_code and self.clock.now - stream.start_s <= _PREMATURE_S
-        by_peer = event.details in _BY_PEER
-        stream.on_downstream_gone(event.details, _DR if by_peer else _DPE)
+        stream.on_downstream_gone(event.details, _DPE if event.reason is ResetReason.PROTOCOL_ERROR else _DR)
         self._forget(stream)
         self._closed_streams += 1
-        if premature and by_peer:
+        if premature:
             self._premature_resets += 1
             if self._premature_resets * 2 >= max(_PREMATURE_RESETS, self._closed_streams):
                 self.stats.downstream_rq_too_many_premature_resets += 1
@@ -255,7 +252,7 @@ class Http2Connection(ServerConnection):
         stats.downstream_rq_active += 1
         stream = Stream(self, event.stream_id, None)
         stream.version = Version.HTTP2
-        stream.on_downstream_gone(event.details, _DR if event.details in _OVER_LIMITS else _DPE)
+        stream.on_downstream_gone(event.details, _DPE if event.details == MESSAGING_VIOLATION else _DR)
 
     def _on_codec_closed(self, event: ConnectionClosed) -> None:
         if event.code:

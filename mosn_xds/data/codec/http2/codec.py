@@ -206,8 +206,10 @@ class Http2Codec:
             if self._forget(stream_id):
                 self._events.append(StreamReset(stream_id, ResetReason.PROTOCOL_ERROR, details))
             return
+        if self._forget(stream_id):
+            self._events.append(StreamReset(stream_id, ResetReason.PROTOCOL_ERROR, details))
         self._engine.goaway(ErrorCode.PROTOCOL_ERROR)
-        self._end(ErrorCode.PROTOCOL_ERROR, details)
+        self._end(ErrorCode.PROTOCOL_ERROR, codes.codec_error(details))
 
     def _overflowed(self, stream_id: int, details: str) -> None:
         """A header section beyond a limit: its stream is reset."""
@@ -238,7 +240,6 @@ class Http2Codec:
         except Overflow as overflow:
             self._overflowed(stream_id, str(overflow))
             return
-        self.stats.trailers += 1
         self._events.append(Trailers(stream_id, list(fields)))
 
     def on_reset(self, stream_id: int, code: int) -> None:
@@ -264,4 +265,4 @@ class Http2Codec:
         self._events.append(GoAway(last_stream_id, code, debug))
 
     def on_closed(self, code: int, text: str) -> None:
-        self._end(code, text)
+        self._end(code, codes.codec_error(text) if code else text)

@@ -72,6 +72,11 @@ def remote_reset(code: int) -> tuple[ResetReason, str]:
     return ResetReason.REMOTE_RESET, REMOTE_RESET
 
 
+def codec_error(cause: str) -> str:
+    """The details of streams whose connection has failed."""
+    return "codec_error:" + cause.replace(" ", "_")
+
+
 def goaway_frame(last_stream_id: int, code: int) -> bytes:
     """A GOAWAY frame, for when the library that should have written it has given up."""
     head = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00"

@@ -73,6 +73,10 @@ class Http2ServerCodec(Http2Codec):
             self._upgrades.add(stream_id)
         self._events.append(RequestStarted(stream_id, head, end))
 
+    def on_trailers(self, stream_id: int, fields: Sequence[Field]) -> None:
+        self.stats.trailers += 1  # as in Envoy only those of requests count
+        super().on_trailers(stream_id, fields)
+
     def on_stream_error(self, stream_id: int, code: int) -> None:
         if self._over:
             return
