@@ -25,6 +25,7 @@ from mosn_xds.spec.cluster import (
     Endpoints,
     OriginalDst,
     TransportMatch,
+    UpstreamProtocol,
 )
 from mosn_xds.spec.common import Address
 from mosn_xds.xds.messages import TYPE_PREFIX
@@ -32,6 +33,7 @@ from mosn_xds.xds.messages import TYPE_PREFIX
 ENDPOINTS_URL = f"{TYPE_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 _UNLIMITED = (1 << 32) - 1
+_TLS = "tls"
 _BY_NAME = {
     "envoy.cluster.static": Discovery.STATIC,
     "envoy.cluster.strict_dns": Discovery.STRICT_DNS,
@@ -78,6 +80,9 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     if take.wrapped_flag("wait_for_warm_on_init") is False:
         take.ignore("wait_for_warm_on_init", "every cluster warms before it serves")
     transport = take_transport(take, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
+    matches = _take_transport_matches(take, context)
+    if options.protocol is UpstreamProtocol.AUTO:
+        _require_alpn(take, name, transport.kind, matches)
     cluster = Cluster(
         name=name,
         discovery=discovery,
@@ -105,7 +110,7 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
         original_dst=_take_original_dst(take, discovery),
         transport=transport.kind,
         tls=transport.upstream,
-        transport_matches=_take_transport_matches(take, context),
+        transport_matches=matches,
         metadata=take_metadata(take.child("metadata")),
         alt_stat_name=take.text("alt_stat_name"),
         eds_name=eds_name,
@@ -257,6 +262,19 @@ def _take_original_dst(take: Take, discovery: Discovery) -> OriginalDst | None:
             "use_http_header to true if http_header_name is desired.",
         )
     return OriginalDst(use_header, header.lower(), port)
+
+
+def _require_alpn(take: Take, name: str, transport: str, matches: tuple[TransportMatch, ...]) -> None:
+    """`auto_config` asks the peer's TLS for the protocol, so there must be TLS wherever a connection may go."""
+    if transport != _TLS:
+        raise take.error(
+            "transport_socket", f"ALPN configured for cluster {name} which has a non-ALPN transport socket"
+        )
+    if any(match.transport != _TLS for match in matches):
+        raise take.error(
+            "transport_socket_matches",
+            f"ALPN configured for cluster {name} which has a non-ALPN transport socket matcher",
+        )
 
 
 def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatch, ...]:

@@ -3,7 +3,7 @@
 The names are Envoy's: ``cluster.NAME.grpc.SERVICE.METHOD.`` (or without service and method, where the configuration does
 not ask for them) with ``success``, ``failure``, ``total``, the status itself, ``request_message_count`` and
 ``response_message_count``. A message counts when its first byte comes. What is no call (no ``/SERVICE/METHOD``, another
-content type, no cluster) is not looked at.
+content type, no cluster) is not looked at, nor is the body of an answer that is not gRPC.
 """
 
 from collections.abc import Mapping
@@ -55,12 +55,12 @@ class MessageCounter:
         while at < size:
             if not prefix:
                 begun += 1
-            missing = _PREFIX_BYTES - len(prefix)
-            prefix += data[at : at + missing]
-            at += missing
-            if len(prefix) < _PREFIX_BYTES:
+            end = at + _PREFIX_BYTES - len(prefix)
+            prefix += data[at:end]
+            if end > size:
+                at = size
                 break
-            at += int.from_bytes(prefix[1:], "big")
+            at = end + int.from_bytes(prefix[1:], "big")
             prefix = b""
         self._prefix = prefix
         self._left = max(0, at - size)
@@ -74,11 +74,13 @@ class MessageCounter:
 class _Call:
     """What the filter keeps of one call."""
 
-    __slots__ = ("cluster", "names", "requests", "responses")
+    __slots__ = ("answered", "cluster", "names", "requests", "responses")
 
     def __init__(self, cluster: "UpstreamCluster", names: str) -> None:
         self.cluster = cluster
         self.names = names
+        self.answered = False
+        """The response is gRPC's, too."""
         self.requests = MessageCounter()
         self.responses = MessageCounter()
 
@@ -98,8 +100,7 @@ class GrpcStatsFilter(StreamFilter):
 
     def on_request(self, stream: FilterStream, end: bool) -> None:
         head = stream.request
-        kind = head.get(b"content-type")
-        if kind is None or kind[:16] != _GRPC or (len(kind) > 16 and kind[16] != _PLUS):
+        if not _is_grpc(head.get(b"content-type")):
             return
         cluster = stream.cluster
         parts = [part for part in head.path.partition(b"?")[0].split(b"/") if part]
@@ -119,11 +120,12 @@ class GrpcStatsFilter(StreamFilter):
     def on_response(self, stream: FilterStream, head: ResponseHead, end: bool) -> None:
         call = stream.grpc_call
         if isinstance(call, _Call):
+            call.answered = head.status == 200 and _is_grpc(head.get(b"content-type"))
             self._charge(call, head.fields)
 
     def on_response_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
         call = stream.grpc_call
-        if isinstance(call, _Call) and (begun := call.responses.see(data)):
+        if isinstance(call, _Call) and call.answered and (begun := call.responses.see(data)):
             call.count("response_message_count", begun)
 
     def on_complete(self, stream: FilterStream) -> None:
@@ -153,3 +155,7 @@ class GrpcStatsFilter(StreamFilter):
 
     def __repr__(self) -> str:
         return f"<GrpcStatsFilter {self.name}>"
+
+
+def _is_grpc(kind: bytes | None) -> bool:
+    return kind is not None and kind[:16] == _GRPC and (len(kind) == 16 or kind[16] == _PLUS)

@@ -1,7 +1,8 @@
 """When to ask a silent peer whether it is there: Envoy's `KeepaliveSettings`, for protocols that have a ping.
 
 Who has the connection sends the ping and reports the answer; here is only time: each `interval` (with jitter, so that
-connections opened together do not ask together) a ping, and each ping's answer within `timeout`.
+connections opened together do not ask together) a ping, and each ping's answer within `timeout`. Whatever else comes while
+an answer is awaited is a sign of life, too: the answer may stand in a queue behind it.
 """
 
 from collections.abc import Callable
@@ -52,6 +53,12 @@ class Keepalive:
             self._next = None
         self._answer_due = self._timers.arm(self._timeout_s, self._on_timeout)
         self._send()
+
+    def heard(self) -> None:
+        """Something came from the peer."""
+        if self._answer_due is not None:
+            self._answer_due.cancel()
+            self._answer_due = self._timers.arm(self._timeout_s, self._on_timeout)
 
     def answered(self) -> None:
         """The peer is there."""

@@ -27,6 +27,7 @@ from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.tls.client import TlsOptions
 from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
+from mosn_xds.data.upstream.auto import auto_pool
 from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats, RemainingStats
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.host_report import HostReport
@@ -213,11 +214,15 @@ class Cluster:
     def _make_pool(self, host: Host, version: Version, high_priority: bool, options: TlsOptions | None = None) -> Pool:
         self._parts.report.note_used(self.name, host)
         protocol = self.spec.protocol
-        if protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
-            pool = http2_pool(host, self._settings[high_priority], self._http2_parts(), self._parts.connection_ids)
+        settings, ids = self._settings[high_priority], self._parts.connection_ids
+        if protocol is UpstreamProtocol.AUTO:
+            pool = auto_pool(host, settings, self._http1, self._http2_parts(), ids)
+            pool.secure = securing(self.transports, host, options, _H2 + _H1)
+        elif protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
+            pool = http2_pool(host, settings, self._http2_parts(), ids)
             pool.secure = securing(self.transports, host, options, _H2)
         else:
-            pool = http1_pool(host, self._settings[high_priority], self._http1, self._parts.connection_ids)
+            pool = http1_pool(host, settings, self._http1, ids)
             pool.secure = securing(self.transports, host, options, _H1)
         return pool
 

@@ -25,7 +25,7 @@ from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.meter import ConnectionMeter
-from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
 from mosn_xds.spec.cluster import Cluster
 from mosn_xds.spec.listener import HeaderCase
 
@@ -156,7 +156,9 @@ class Http1Connection:
         "wire",
     )
 
-    def __init__(self, pool: ConnectionPool, codec_options: Http1Options, id: int) -> None:
+    def __init__(
+        self, pool: ConnectionPool, codec_options: Http1Options, id: int, dialed: Dialed | None = None
+    ) -> None:
         settings = pool.settings
         self._pool = pool
         self.settings: PoolSettings = settings
@@ -174,6 +176,9 @@ class Http1Connection:
         self._was_active = False
         self._duration_timer: Timer | None = None
         settings.stats.upstream_cx_http1_total += 1
+        if dialed is not None:
+            self.wire, self._meter, self._dial = dialed
+            return
         self._meter = ConnectionMeter(
             pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
         )

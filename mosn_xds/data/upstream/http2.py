@@ -38,13 +38,13 @@ from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, ErrorCode, Http2ClientCodec, Http2Options, Http2Stats
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
+from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.data.upstream.keepalive import Keepalive
 from mosn_xds.data.upstream.meter import ConnectionMeter
-from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
 from mosn_xds.spec.cluster import Cluster
 
 _MAX_HEADERS_BYTES = 60 * 1024
@@ -164,7 +164,7 @@ class Http2Connection:
         "wire",
     )
 
-    def __init__(self, pool: ConnectionPool, parts: Http2Parts, id: int) -> None:
+    def __init__(self, pool: ConnectionPool, parts: Http2Parts, id: int, dialed: Dialed | None = None) -> None:
         settings = pool.settings
         self._pool = pool
         self._parts = parts
@@ -174,7 +174,7 @@ class Http2Connection:
         self.local = ""
         self.codec = Http2ClientCodec(parts.engines, parts.options, parts.stats)
         self._streams_left = settings.spec.max_requests_per_connection or _UNLIMITED
-        self.expected_streams = min(self._streams_left, parts.options.max_concurrent_streams)
+        self.expected_streams = streams_of_a_new_connection(settings.spec, parts.options)
         self.free_streams = 0
         self.idle_since_s = 0.0
         self._streams: dict[int, Http2Stream] = {}
@@ -188,6 +188,9 @@ class Http2Connection:
         self._duration_timer: Timer | None = None
         self._keepalive: Keepalive | None = None
         settings.stats.upstream_cx_http2_total += 1
+        if dialed is not None:
+            self.wire, self._meter, self._dial = dialed
+            return
         self._meter = ConnectionMeter(
             pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
         )
@@ -201,6 +204,8 @@ class Http2Connection:
     # For the pool.
 
     def open(self, handler: StreamHandler) -> Http2Stream:
+        if self._keepalive is not None and not self._streams:
+            self._probe(self._keepalive)
         meter = self._meter
         meter.streams += 1
         stream = Http2Stream(self, handler, meter.streams > 1)
@@ -303,9 +308,15 @@ class Http2Connection:
         spec = settings.spec
         if spec.max_connection_duration_s:
             self._duration_timer = settings.reactor.timers.arm(spec.max_connection_duration_s, self._on_max_duration)
-        if spec.http2.keepalive_interval_s:
+        if spec.http2.keepalive_timeout_s:
             self._keepalive = Keepalive(
-                settings.reactor, spec.http2, self._parts.random, self._ping, self._on_keepalive_timeout
+                settings.reactor.timers,
+                self._parts.random,
+                interval_s=spec.http2.keepalive_interval_s,
+                timeout_s=spec.http2.keepalive_timeout_s,
+                jitter=spec.http2.keepalive_jitter,
+                send=self._ping,
+                lost=self._on_keepalive_timeout,
             )
         self.touch()
         self._pool.on_connected(self)
@@ -557,6 +568,12 @@ class Http2Connection:
 
     # Time.
 
+    def _probe(self, keepalive: Keepalive) -> None:
+        """A connection that has been idle for long is asked before it is used."""
+        idle_s = self.settings.spec.http2.keepalive_idle_interval_s
+        if idle_s is not None and self.settings.reactor.clock.now - self.idle_since_s >= idle_s:
+            keepalive.probe()
+
     def _ping(self) -> None:
         self.codec.ping()
         self.touch()
@@ -575,6 +592,11 @@ class Http2Connection:
     def __repr__(self) -> str:
         state = "closed" if self._over else "ready" if self._connected else "connecting"
         return f"<Http2Connection {self.id} to {self.host.text} {state}, {len(self._streams)} of {self._meter.streams} streams>"
+
+
+def streams_of_a_new_connection(spec: Cluster, options: Http2Options) -> int:
+    """How many streams a connection takes at once until its peer has said something else."""
+    return min(spec.max_requests_per_connection or _UNLIMITED, options.max_concurrent_streams)
 
 
 def http2_options(spec: Cluster) -> Http2Options:

@@ -15,7 +15,7 @@ Idle connections have no timer each: the pool sweeps once per idle time-out, so 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.sockets import family_of
@@ -23,7 +23,9 @@ from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.net.timers import Timer
+from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.upstream.breaker import Breaker
+from mosn_xds.data.upstream.meter import ConnectionMeter
 from mosn_xds.data.upstream.stats import ClusterStats
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.common import Address
@@ -80,6 +82,14 @@ class PoolSettings:
         if source is None or family_of(source.host) == family_of(address.host):
             return self._dial
         return self._dial_other_family
+
+
+class Dialed(NamedTuple):
+    """What a connection takes over from the one that was made before its protocol was known."""
+
+    wire: Wire
+    meter: ConnectionMeter
+    options: DialOptions
 
 
 class PooledConnection(Protocol):
@@ -290,7 +300,9 @@ class ConnectionPool:
             self._connect_for_waiting()
 
     def on_negotiated(self, connection: PooledConnection, successor: PooledConnection) -> None:
-        """`connection` has found out which protocol its peer speaks: `successor` speaks it, and will say that it is connected."""
+        """`connection` has found out which protocol its peer speaks: `successor` speaks it, and says next that it is
+        connected."""
+        self._expected += successor.expected_streams - connection.expected_streams
         self._connections.discard(connection)
         self._connections.add(successor)
 

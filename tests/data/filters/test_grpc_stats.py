@@ -14,7 +14,7 @@ from mosn_xds.spec import filters as spec
 MESSAGE = b"\x00\x00\x00\x00\x02hi"
 
 
-def play(config, path=b"/shop.Orders/Get", kind=b"application/grpc", trailers=None, head_fields=()):
+def play(config, path=b"/shop.Orders/Get", kind=b"application/grpc", trailers=None, head_fields=(), status=200):
     stats = StatGroup("cluster.c.")
     found = GrpcStatsFilter(config, StatRegistry())
     request = RequestHead(b"POST", b"http", b"a", path, Version.HTTP2, [(b"content-type", kind)])
@@ -24,7 +24,7 @@ def play(config, path=b"/shop.Orders/Get", kind=b"application/grpc", trailers=No
     )  # fmt: skip
     found.on_request(stream, False)
     found.on_request_data(stream, MESSAGE, True)
-    found.on_response(stream, ResponseHead(200, list(head_fields)), False)
+    found.on_response(stream, ResponseHead(status, [(b"content-type", b"application/grpc"), *head_fields]), False)
     found.on_response_data(stream, MESSAGE + MESSAGE, False)
     found.on_complete(stream)
     return stats.extra
@@ -43,6 +43,10 @@ def test_a_status_in_the_head_counts_too():
 
 def test_a_call_that_ends_without_a_status_is_neither_success_nor_failure():
     assert "grpc.total" not in play(spec.GrpcStatsFilter())
+
+
+def test_the_body_of_an_answer_that_is_not_grpc_has_no_messages():
+    assert "grpc.response_message_count" not in play(spec.GrpcStatsFilter(), status=503)
 
 
 @pytest.mark.parametrize(
