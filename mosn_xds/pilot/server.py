@@ -1,4 +1,5 @@
-"""The Pilot over real gRPC: `AggregatedDiscoveryService` and `SecretDiscoveryService`, both variants, one `Session` a stream.
+"""The Pilot over real gRPC: `AggregatedDiscoveryService` and `SecretDiscoveryService`, both variants, one `Session` a stream;
+and `IstioCertificateService`, where it is given an authority.
 
 grpcio's server is threads; each open stream holds one of its pool. A stream's thread sleeps on one queue that requests,
 changes and the end of the stream all arrive in, so a session is never entered twice at once.
@@ -13,8 +14,10 @@ from typing import Any
 
 import grpc
 
+from mosn_xds.pilot.authority import CertificateService, KeyPair, Refused
 from mosn_xds.pilot.resources import Change, ResourceSet
 from mosn_xds.pilot.session import Nack, Session, Variant
+from mosn_xds.xds.ca import CREATE_CERTIFICATE
 
 _log = logging.getLogger("mosn_xds.pilot")
 
@@ -38,11 +41,20 @@ _OPTIONS = (
 class Pilot:
     """An ADS server for `resources` at `address` (``host:port``, port 0 for any; or ``unix:PATH``).
 
-    `port` is the bound port; `nacks` collects what clients refused, newest last.
+    With `tls` (PEM chain and key) it speaks TLS; `certificates` signs what workloads ask for. `port` is the bound port;
+    `nacks` collects what clients refused, newest last.
     """
 
-    def __init__(self, resources: ResourceSet, address: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        resources: ResourceSet,
+        address: str = "127.0.0.1:0",
+        *,
+        tls: KeyPair | None = None,
+        certificates: CertificateService | None = None,
+    ) -> None:
         self.resources = resources
+        self._certificates = certificates
         self.nacks: list[Nack] = []
         self._sessions: set[Session] = set()
         self._lock = threading.RLock()
@@ -50,7 +62,11 @@ class Pilot:
         self._server = grpc.server(ThreadPoolExecutor(_MAX_STREAMS, thread_name_prefix="pilot"), options=_OPTIONS)
         self._server.add_generic_rpc_handlers((_Handler(self),))
         try:
-            self.port = self._server.add_insecure_port(address)
+            if tls is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                credentials = grpc.ssl_server_credentials([(tls.key, tls.chain)])
+                self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from None
         self._server.start()
@@ -76,6 +92,17 @@ class Pilot:
     def _refused(self, nack: Nack) -> None:
         _log.warning("%s refused %s %s: %s", nack.node_id, nack.type_url.rpartition(".")[2], nack.version, nack.message)
         self.nacks.append(nack)
+
+    def _create_certificate(self, raw: bytes, context: Any) -> bytes:
+        metadata = dict(context.invocation_metadata())
+        token = str(metadata.get("authorization", "")).removeprefix("Bearer ")
+        try:
+            if self._certificates is None:
+                raise Refused("UNIMPLEMENTED", "there is no certificate authority here")
+            return self._certificates.create(raw, token)
+        except Refused as error:
+            context.abort(grpc.StatusCode[error.code], str(error))
+        return b""
 
     def _stream(self, variant: Variant, requests: Iterable[bytes], context: Any) -> Iterator[bytes]:
         inbox: queue.SimpleQueue[bytes | list[Change] | None] = queue.SimpleQueue()
@@ -113,10 +140,12 @@ class _Handler(grpc.GenericRpcHandler):
         self._pilot = pilot
 
     def service(self, details: Any) -> Any:
+        pilot = self._pilot
+        if details.method == CREATE_CERTIFICATE:
+            return grpc.unary_unary_rpc_method_handler(pilot._create_certificate)
         variant = _METHODS.get(details.method)
         if variant is None:
             return None
-        pilot = self._pilot
         return grpc.stream_stream_rpc_method_handler(
             lambda requests, context: pilot._stream(variant, requests, context)
         )

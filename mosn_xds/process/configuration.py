@@ -14,6 +14,9 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.resource_types import LDS
 from mosn_xds.control.bootstrap import Bootstrap
 from mosn_xds.control.discovery import Discovery
+from mosn_xds.control.identity.ca_client import IstiodClient
+from mosn_xds.control.identity.identity import Identity
+from mosn_xds.control.identity.settings import IdentitySettings
 from mosn_xds.control.resolve import Resolver
 from mosn_xds.control.store import ResourceKey
 from mosn_xds.control.translate.model import Options, Translated
@@ -39,7 +42,9 @@ class Configuration:
         clock: Clock,
         *,
         reject_unknown_fields: bool = False,
+        identity: IdentitySettings | None = None,
     ) -> None:
+        """`identity`: where the workload's certificate comes from, if not from the bootstrap's cluster for it."""
         self.bootstrap = bootstrap
         self.removed_listeners: dict[str, tuple[bytes, float]] = {}
         """Listeners that were removed while they had connections: their bytes, and when (wall-clock seconds)."""
@@ -55,16 +60,22 @@ class Configuration:
                 clock=clock,
             ),
         )
+        chance = random.Random()
+        self.identity: Identity | None = None
+        if identity is not None:
+            ca = None if identity.ca is None else IstiodClient(identity.ca.target)
+            self.identity = Identity(identity, clock, chance, stats, ca=ca)
         self.discovery = Discovery(
             bootstrap,
             translator.translate,
             self._publish,
             Resolver(),
             clock,
-            random.Random(),
+            chance,
             stats,
             admit=self._admit,
             observe=self._note_listeners,
+            identity=self.identity,
         )
 
     def __repr__(self) -> str:

@@ -77,6 +77,8 @@ def _validate(options: Options) -> int:
 def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "Bootstrap") -> int:
     import trio  # noqa: PLC0415
 
+    from mosn_xds.control.discovery import WORKLOAD_SECRETS  # noqa: PLC0415
+    from mosn_xds.control.identity.settings import from_environment  # noqa: PLC0415
     from mosn_xds.process.admin_service import AdminService  # noqa: PLC0415
     from mosn_xds.process.agent import AgentProcess  # noqa: PLC0415
     from mosn_xds.process.configuration import Configuration  # noqa: PLC0415
@@ -87,6 +89,11 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     from mosn_xds.spec.histogram_buckets import HistogramBuckets  # noqa: PLC0415
     from mosn_xds.spec.stats_matcher import EVERYTHING, StatsMatcher  # noqa: PLC0415
 
+    try:
+        identity = from_environment(os.environ, has_sds=WORKLOAD_SECRETS in bootstrap.targets)
+    except ConfigError as error:
+        _log.critical("the workload's identity cannot be had: %s", error)
+        return 1
     for warning in bootstrap.warnings:
         _log.warning("%s", warning)
     if bootstrap.unread:
@@ -111,6 +118,11 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     clock = SystemClock()
     agent = AgentProcess(options, log, spawner, supervisor, stats, clock=clock)
     configuration = Configuration(
-        bootstrap, supervisor, stats, clock, reject_unknown_fields=options.reject_unknown_dynamic_fields
+        bootstrap,
+        supervisor,
+        stats,
+        clock,
+        reject_unknown_fields=options.reject_unknown_dynamic_fields,
+        identity=identity,
     )
     return trio.run(agent.run, configuration, AdminService(configuration))

@@ -111,7 +111,7 @@ class GrpcTransport:
 
     @contextlib.asynccontextmanager
     async def open(self, method: str) -> AsyncIterator[Stream]:
-        channel, metadata = _prepare(self.target)
+        channel, metadata = open_channel(self.target)
         stream = GrpcStream(channel, method, metadata)
         try:
             yield stream
@@ -185,8 +185,8 @@ class _Requests(Iterator[bytes]):
         return message
 
 
-def _prepare(target: GrpcTarget) -> tuple[grpc.Channel, _Metadata]:
-    """Read the files and make the channel. Raises StreamEnded."""
+def open_channel(target: GrpcTarget) -> tuple[grpc.Channel, _Metadata]:
+    """A channel to `target`, its files read now, and the metadata that calls on it need. Raises StreamEnded."""
     if target.target.startswith("unix:"):
         path = target.target.removeprefix("unix:").removeprefix("//")
         if len(path.encode()) > UNIX_PATH_LIMIT_BYTES:
