@@ -90,6 +90,12 @@ DIFFERENCES: dict[str, Difference] = {
         ours="closes the connection with FLOW_CONTROL_ERROR",
         reason="RFC 9113 6.9.2: it is a connection error",
     ),
+    "http-two-header-bomb": Difference(
+        what="an HTTP/2 header section of more than four times `max_request_headers_kb` or `max_headers_count`",
+        envoy="resets the stream",
+        ours="closes the connection with ENHANCE_YOUR_CALM",
+        reason="nobody sends that by mistake, and the library has a bound of its own behind ours",
+    ),
     "http-two-blanks": Difference(
         what="a blank before or behind the value of an HTTP/2 field",
         envoy="accepted",

@@ -19,7 +19,6 @@ _PRIORITY, _WINDOW_UPDATE, _PING, _SETTINGS = (
     FrameType.SETTINGS,
 )
 _END_STREAM = _ACK = 0x1
-_END_HEADERS = 0x4
 _PADDED = 0x8
 _FREE_WINDOW_UPDATES = 5
 
@@ -84,8 +83,7 @@ class FrameGuard:
         stats = self._stats
         if kind <= _HEADERS or kind == _CONTINUATION:
             empty = not length or (kind <= _HEADERS and flags & _PADDED and length == 1 + first)
-            final = flags & _END_HEADERS if kind == _CONTINUATION else flags & _END_STREAM
-            if not empty or final:
+            if not empty or flags & _END_STREAM:
                 self._empty = 0
                 return None
             self._empty += 1
