@@ -102,4 +102,10 @@ DIFFERENCES: dict[str, Difference] = {
         ours="a malformed message, as with any other invalid field",
         reason="RFC 9113 8.2.1: such a field is malformed; next to an HTTP/1 peer the blank would vanish",
     ),
+    "certificate-alone": Difference(
+        what="`require_client_certificate` without a validation context",
+        envoy="no certificate is asked for",
+        ours="one is required, whoever issued it",
+        reason="the field says that connections without a certificate are refused",
+    ),
 }

@@ -167,17 +167,16 @@ def _path(test: BytesPredicate) -> Predicate:
 
 
 def _authenticated(test: BytesPredicate | None) -> Predicate:
-    """Any URI of the peer's certificate, else any DNS name of it, else its subject; without a test, any certificate."""
+    """A URI or a DNS name of the peer's certificate, or its subject; without a test, as in Envoy, anything that is TLS."""
 
     def matches(subject: Subject) -> bool:
         tls = subject.connection.tls
-        peer = tls.peer if tls is not None else None
+        if tls is None or test is None:
+            return tls is not None
+        peer = tls.peer
         if peer is None:
             return False
-        if test is None:
-            return True
-        names = peer.uri_sans or peer.dns_sans or (peer.subject,)
-        return any(test(name.encode()) for name in names)
+        return any(test(name.encode()) for name in (*peer.uri_sans, *peer.dns_sans, peer.subject))
 
     return matches
 

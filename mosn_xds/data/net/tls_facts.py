@@ -41,6 +41,13 @@ class CertificateFacts:
         return tuple(str(name.value) for name in names if isinstance(name, kind)) if names is not None else ()
 
     @cached_property
+    def sans(self) -> tuple[str, ...]:
+        """Names of every kind that has a text, in the certificate's order."""
+        names = self._alternatives or ()
+        kinds = (x509.UniformResourceIdentifier, x509.DNSName, x509.IPAddress, x509.RFC822Name)
+        return tuple(str(name.value) for name in names if isinstance(name, kinds))
+
+    @cached_property
     def uri_sans(self) -> tuple[str, ...]:
         return self._general(x509.UniformResourceIdentifier)
 

@@ -32,7 +32,7 @@ DEFAULT_CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
 DEFAULT_CURVES = ("X25519", "P-256")
-_TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+_TLS13_CIPHERS = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
 _VERSIONS = {
     TlsVersion.TLS_1_0: SSL.TLS1_VERSION,
     TlsVersion.TLS_1_1: SSL.TLS1_1_VERSION,
@@ -220,7 +220,7 @@ def _switcher(by_name: dict[str, SSL.Context], other: SSL.Context) -> Callable[[
         raw = connection.get_servername()
         if not raw:
             return
-        name = raw.decode("latin-1").lower()
+        name = raw.decode("latin-1")
         context = by_name.get(name) or by_name.get(f"*.{name.partition('.')[2]}")
         connection.set_context(context or other)
 

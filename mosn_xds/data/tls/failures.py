@@ -82,7 +82,12 @@ CAUSES: dict[str, Cause] = {
 }
 """By OpenSSL's reason. Alerts are what the peer says of us."""
 
+_REVOCATION = "certificate revocation check against provided CRLs failed: "
 _CHAIN_TEXTS = {
+    3: f"{_REVOCATION}unable to get certificate CRL",
+    9: "certificate is not yet valid",
+    12: f"{_REVOCATION}CRL has expired",
+    23: f"{_REVOCATION}certificate revoked",
     18: "self signed certificate",
     19: "self signed certificate in certificate chain",
 }
@@ -149,7 +154,7 @@ def _explain_refusal(verdict: PeerVerdict, refusal: Refusal, peer: str) -> Failu
         stat = "fail_verify_cert_hash"
         why = f"its hash {certificate.sha256} and that of its key are not among those allowed"
     else:
-        names = [*certificate.dns_sans, *certificate.uri_sans, *certificate.ip_sans, *certificate.email_sans]
+        names = certificate.sans
         if refusal is Refusal.SAN:
             detail = f"{detail}, certificate SANs are [{', '.join(names)}]"
         why = f"none of its names ({', '.join(names) or 'it has none'}) is among those that are expected"

@@ -109,7 +109,7 @@ class PeerVerdict:
     @property
     def verified(self) -> bool:
         """The chain leads to a trusted root, and nothing was refused."""
-        return self._policy.verifies_chain and not self._forgiven and self.refusal is None
+        return self._policy.verifies_chain and self._looked and not self._forgiven and self.refusal is None
 
     def __repr__(self) -> str:
         return f"<PeerVerdict {self.refusal.name if self.refusal is not None else 'good'}>"
