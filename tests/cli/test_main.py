@@ -52,3 +52,18 @@ def test_the_demo_tells_its_story_and_leaves_nothing_running():
         assert seen in done.stdout
     left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
     assert left.stdout == ""
+
+
+def test_the_demo_of_mutual_tls_shows_the_peer_and_a_rotation_and_leaves_nothing_running():
+    done = mosn_xds("demo", "--mtls", timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seen in ("STRICT", "URI=spiffe://", "unknown ca", "certificate required", "[redacted]", "Done."):
+        assert seen in done.stdout
+    assert "PRIVATE KEY" not in done.stdout
+    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+def test_the_demo_of_mutual_tls_is_not_kept_up():
+    done = mosn_xds("demo", "--mtls", "--serve")
+    assert done.returncode == 2 and "--mtls" in done.stderr

@@ -1,5 +1,7 @@
 """A recorded istiod beside a proxy: the Pilot that replays a session, and the bootstrap that leads a proxy to it.
 
+The Pilot has a secret for every name that the resources want, as pilot-agent and istiod would (they were not recorded).
+
 The bootstrap is pilot-agent's (tests/recordings/bootstrap) reduced to what a session needs: the recorded node, ADS over the
 cluster `xds-grpc`, and `sds-grpc`, on which the resources' TLS contexts ask for their secrets.
 """
@@ -19,6 +21,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from mosn_xds.pilot import Change, Pilot, ResourceSet
 from mosn_xds.pilot.recording import Replay, Step, read_recording
 from mosn_xds.pilot.resources import CLUSTER, LISTENER, SECRET
+from tests.support.any_secrets import AnySecrets
 from tests.support.certificate import CERTIFICATE, PRIVATE_KEY
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import sessions
@@ -108,7 +111,7 @@ class Mesh:
 
     def __init__(self, session: Session, change: Callable[[Change], Change] | None = None) -> None:
         self.session = session
-        self.resources = ResourceSet()
+        self.resources: ResourceSet = AnySecrets()
         steps = read_recording(session.path)
         if change is not None:
             steps = [Step(step.mark, [change(one) for one in step.changes]) for step in steps]

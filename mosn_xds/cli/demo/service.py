@@ -17,7 +17,8 @@ class _Shop(BaseHTTPRequestHandler):
     name = ""
 
     def do_GET(self) -> None:
-        body = json.dumps({"service": self.name, "path": self.path}).encode() + b"\n"
+        seen = {"service": self.name, "path": self.path, "client": self.headers.get("x-forwarded-client-cert")}
+        body = json.dumps(seen).encode() + b"\n"
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))

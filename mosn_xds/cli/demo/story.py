@@ -46,7 +46,7 @@ class Demo:
         self._folder = folder
         self._console = console
         self._stack = contextlib.ExitStack()
-        ports = _free_ports(len(SERVICES) + 4)
+        ports = free_ports(len(SERVICES) + 4)
         services = {name: [ports.pop()] for name in SERVICES}
         self.ports = mesh.Ports(0, ports.pop(), ports.pop(), ports.pop(), services)
         self._resources = ResourceSet()
@@ -83,13 +83,13 @@ class Demo:
         command += ["--drain-time-s", "5", "-l", "warning"]
         self._agent = self._spawn(command, self._folder / "proxy.log")
         for (port,) in self.ports.services.values():
-            wait_for(partial(_answers, port), f"upstream on port {port}")
+            wait_for(partial(answers, port), f"upstream on port {port}")
         wait_for(self._is_ready, "the proxy")
 
     def _spawn(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         output = self._stack.enter_context(log.open("wb"))
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return process
 
     def serve_files(self, files: dict[str, str]) -> None:
@@ -199,8 +199,8 @@ def _routes(console: Console, demo: Demo) -> None:
     table.add_row("100 x /reviews", "30 % aborted with 503", _statuses(reviews))
     table.add_row("'tock' over TCP", "the ticker answers", repr(echoed))
     console.print(table)
-    _check(not books.failures and testers.share("books-v2") == 1.0, "the routes did not hold")
-    _check(0 < books.share("books-v2") < 0.3 and echoed == "tick tock", "the split or the ticker did not hold")
+    check(not books.failures and testers.share("books-v2") == 1.0, "the routes did not hold")
+    check(0 < books.share("books-v2") < 0.3 and echoed == "tick tock", "the split or the ticker did not hold")
 
 
 def _shift(console: Console, demo: Demo) -> None:
@@ -209,7 +209,7 @@ def _shift(console: Console, demo: Demo) -> None:
     for column in ("weight of v2", "requests", "seen on v2", "failed"):
         table.add_column(column, justify="right")
     load = Load(demo.ports.shop, "/books", CLIENTS)
-    failed = 0
+    lost = 0
     share = 0.0
     try:
         for weight in (10, 50, 100):
@@ -220,13 +220,13 @@ def _shift(console: Console, demo: Demo) -> None:
             time.sleep(1.2)
             tally = load.take()
             share = tally.share("books-v2")
-            failed += _failed(tally)
-            table.add_row(f"{weight} %", str(tally.total), f"{share:.0%}", str(_failed(tally)))
+            lost += failed(tally)
+            table.add_row(f"{weight} %", str(tally.total), f"{share:.0%}", str(failed(tally)))
     finally:
-        failed += _failed(load.stop())
+        lost += failed(load.stop())
     console.print(table)
-    _check(failed == 0, f"{failed} requests failed")
-    _check(share == 1.0, "the shift did not arrive")
+    check(lost == 0, f"{lost} requests failed")
+    check(share == 1.0, "the shift did not arrive")
 
 
 def _broken(console: Console, demo: Demo) -> None:
@@ -245,10 +245,10 @@ def _broken(console: Console, demo: Demo) -> None:
     table.add_column("how it looks", overflow="fold")
     table.add_row("what Pilot heard (NACK)", demo.pilot.nacks[-1].message if demo.pilot is not None else "")
     table.add_row("/xds", f"{refused['type']} {refused['name']}: {refused['refusal']['reason']}")
-    table.add_row("meanwhile", f"{tally.total} requests, {_failed(tally)} failed")
+    table.add_row("meanwhile", f"{tally.total} requests, {failed(tally)} failed")
     console.print(table)
     demo.remove_file("broken.yaml")
-    _check(_failed(tally) == 0, "the refusal cost requests")
+    check(failed(tally) == 0, "the refusal cost requests")
 
 
 def _worker_killed(console: Console, demo: Demo) -> None:
@@ -272,9 +272,9 @@ def _worker_killed(console: Console, demo: Demo) -> None:
     table = Table(show_header=False)
     table.add_row("replaced after", f"{took_s * 1000:.0f} ms, on the same sockets")
     table.add_row("requests meanwhile", str(tally.total))
-    table.add_row("its own connections", f"{_failed(tally)} requests cut (it had at most {CLIENTS})")
+    table.add_row("its own connections", f"{failed(tally)} requests cut (it had at most {CLIENTS})")
     console.print(table)
-    _check(_failed(tally) <= CLIENTS, "others than the dead worker's connections noticed")
+    check(failed(tally) <= CLIENTS, "others than the dead worker's connections noticed")
 
 
 def _all_acked(demo: Demo) -> bool:
@@ -288,16 +288,19 @@ def _statuses(tally: Tally) -> str:
     return ", ".join(f"{number} x {status}" for status, number in sorted(counts.items()))
 
 
-def _failed(tally: Tally) -> int:
+def failed(tally: Tally) -> int:
+    """Requests without a 200."""
     return sum(tally.failures.values()) + sum(n for (status, _), n in tally.answers.items() if status != 200)
 
 
-def _check(holds: bool, what: str) -> None:
+def check(holds: bool, what: str) -> None:
+    """Raises DemoFailed."""
     if not holds:
         raise DemoFailed(what)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether somebody listens."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
     except OSError:
@@ -305,7 +308,8 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has just now."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in socks:
@@ -313,7 +317,8 @@ def _free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in socks]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and make it."""
     process.terminate()
     try:
         process.wait(5)
