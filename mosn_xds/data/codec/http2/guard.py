@@ -27,7 +27,7 @@ class FrameGuard:
     """Counts one connection's frames. `streams` and `data_frames_sent` are counted by the codec."""
 
     __slots__ = (
-        "_empty", "_limits", "_priorities", "_rest", "_skip", "_stats", "_window_updates", "control_owed",
+        "_empty", "_heads", "_limits", "_priorities", "_rest", "_skip", "_stats", "_window_updates", "control_owed",
         "data_frames_sent", "streams",
     )  # fmt: skip
 
@@ -38,6 +38,7 @@ class FrameGuard:
         self._skip = preface_bytes
         self._rest = b""
         self._empty = 0
+        self._heads = 0  # frames that may open streams which the codec has not counted yet: they are in the same bytes
         self._priorities = 0
         self._window_updates = 0
         self.streams = 0
@@ -61,6 +62,8 @@ class FrameGuard:
         while at + _HEADER_BYTES < size:  # one byte more than the header: it may be about padding
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             kind = data[at + 3]
+            if kind == _HEADERS:
+                self._heads += 1
             if length < 256 and (kind > _HEADERS or not length or data[at + 4] & _PADDED):
                 flood = self._note(kind, length, data[at + 4], data[at + 9] if length else 0)
                 if flood is not None:
@@ -93,13 +96,13 @@ class FrameGuard:
         elif kind == _WINDOW_UPDATE:
             self._window_updates += 1
             per_frame = limits.max_inbound_window_update_frames_per_data_frame_sent
-            allowed = _FREE_WINDOW_UPDATES + 2 * (self.streams + per_frame * self.data_frames_sent)
+            allowed = _FREE_WINDOW_UPDATES + 2 * (max(self.streams, self._heads) + per_frame * self.data_frames_sent)
             if self._window_updates > allowed:
                 stats.inbound_window_update_frames_flood += 1
                 return codes.WINDOW_UPDATE_FLOOD
         elif kind == _PRIORITY:
             self._priorities += 1
-            if self._priorities > limits.max_inbound_priority_frames_per_stream * (1 + self.streams):
+            if self._priorities > limits.max_inbound_priority_frames_per_stream * (1 + max(self.streams, self._heads)):
                 stats.inbound_priority_frames_flood += 1
                 return codes.PRIORITY_FLOOD
         elif kind in (_PING, _SETTINGS) and not flags & _ACK:
