@@ -18,6 +18,7 @@ from tests.differential.normal import NormalForm
 from tests.differential.pair import Pair
 from tests.differential.world import HeaderInput, LogLine, Outcome, World
 from tests.support.client import Connection, Headers, Response, request_bytes
+from tests.support.http2_upstream import Http2Step, Http2Upstream
 from tests.support.istio import Mesh, Session, secrets, without_istio_filters
 from tests.support.namespace import Network
 from tests.support.ports import PortAllocator
@@ -41,7 +42,12 @@ HTTP_ENDPOINTS = {
     ("127.0.11.13", 7095): "any",
     ("127.0.0.1", 6080): "front",
 }
+HTTP2_ENDPOINTS = {
+    ("127.0.11.21", 7082): "orders-grpc-4",
+    ("127.0.11.22", 7082): "orders-grpc-5",
+}
 TCP_ENDPOINTS = {("127.0.11.31", 7090): "ledger"}
+ENDPOINTS = HTTP_ENDPOINTS | HTTP2_ENDPOINTS | TCP_ENDPOINTS
 
 LISTENERS = ("7080", "8080", "8081", "8082", "8090", "8095")
 
@@ -89,7 +95,7 @@ def parse_line(text: str) -> IstioLine | None:
         has_times=fields[9].isdigit() and fields[10].isdigit(),
         forwarded_for=fields[11],
         authority=fields[14],
-        upstream=HTTP_ENDPOINTS.get(endpoint) or TCP_ENDPOINTS.get(endpoint) or fields[15],
+        upstream=ENDPOINTS.get(endpoint) or fields[15],
         cluster=fields[16],
         upstream_local=_host(fields[17]),
         local=fields[18],
@@ -134,6 +140,8 @@ class LoopWorld(World):
     def start(self) -> None:
         for (host, port), name in HTTP_ENDPOINTS.items():
             self._upstreams[f"{name} {host}:{port}"] = Upstream(name, host, port)
+        for (host, port), name in HTTP2_ENDPOINTS.items():
+            self._upstreams[f"{name} {host}:{port}"] = Http2Upstream(name, host, port)
         for (host, port), name in TCP_ENDPOINTS.items():
             self._upstreams[f"{name} {host}:{port}"] = TcpUpstream(name, host, port, name_and_echo)
         change = without_istio_filters if self.kind is ProxyKind.ENVOY else None
@@ -168,7 +176,7 @@ class LoopWorld(World):
         """The HTTP servers of that name."""
         return [one for one in self._upstreams.values() if isinstance(one, Upstream) and one.name == name]
 
-    def script(self, name: str, *steps: Step) -> None:
+    def script(self, name: str, *steps: Step | Http2Step) -> None:
         """Each server of that name answers its next requests with these steps."""
         for server in self.named(name):
             server.script(*steps)

@@ -1,4 +1,4 @@
-"""Every HTTP/1.1 and TCP route of the `loop` recording, through Envoy and through us on the same stream.
+"""Every HTTP and TCP route of the `loop` recording, through Envoy and through us on the same stream.
 
 What a case says holds for both, and what both answered, sent upstream and logged is equal (tests/differential). Without
 network namespaces (no root) the recorded addresses cannot be served by both.
@@ -14,6 +14,8 @@ from tests.differential.pair import case
 from tests.e2e.conftest import namespaces_possible
 from tests.e2e.loop_world import ANY, CATALOG, FRONT, ORDERS, LoopPair, LoopWorld
 from tests.support.client import Connection, Response, request_bytes
+from tests.support.http2_upstream import Http2Step, answer, refuse, trailers_only
+from tests.support.http2_upstream import hang as hang_http2
 from tests.support.istio import Session
 from tests.support.ports import PortAllocator
 from tests.support.proxies import ProxyKind
@@ -350,13 +352,43 @@ def test_unnamed_port_passes_anything_else(world: LoopWorld) -> None:
     world.forget()
 
 
-# What we do otherwise, until HTTP/2 and TLS come.
+GRPC = {"content-type": "application/grpc", "te": "trailers"}
+MESSAGE = b"\x00\x00\x00\x00\x02hi"
+GRPC_ANSWER = answer(200, MESSAGE, [("content-type", "application/grpc")], trailers=[("grpc-status", "0")])
 
 
-def test_http2_only_service_is_answered_503_with_a_reason(ours: LoopWorld) -> None:
-    reply = ours.request("POST", "/shop.Orders/Get", listener="8082", host=f"{ORDERS}:8082")
-    assert reply.status == 503
-    assert "HTTP/2" in reply.log.details or "http2" in reply.log.details
+@case("gRPC port: a call goes out as HTTP/2, to the nearer zone")
+def test_orders_by_grpc(world: LoopWorld) -> None:
+    world.script("orders-grpc-4", GRPC_ANSWER)
+    reply = world.request("POST", "/shop.Orders/Get", {**GRPC, "x-user": "me"}, MESSAGE, listener="8082", host=ORDERS)
+    assert (reply.status, reply.body, reply.seen.version) == (200, MESSAGE, "HTTP/2")
+    assert reply.seen.get(":authority") == ORDERS
+    assert reply.log.cluster == f"outbound|8082||{ORDERS}"
+
+
+@case("gRPC port: what is not gRPC goes out as HTTP/2, too")
+def test_orders_without_grpc(world: LoopWorld) -> None:
+    assert world.get("/plain", {"x-user": "me"}, listener="8082", host=ORDERS).seen.version == "HTTP/2"
+
+
+@case("gRPC port: a refused stream and an unavailable server are tried again")
+@pytest.mark.parametrize("step", [refuse(), trailers_only(("grpc-status", "14")), trailers_only(("grpc-status", "1"))])
+def test_orders_by_grpc_retried(world: LoopWorld, step: Http2Step) -> None:
+    world.script("orders-grpc-4", step, GRPC_ANSWER)
+    reply = world.request("POST", "/shop.Orders/Get", {**GRPC, "x-user": "me"}, MESSAGE, listener="8082", host=ORDERS)
+    assert (reply.status, reply.body) == (200, MESSAGE)
+    assert len(world.seen("orders-grpc-4")) == 2
+
+
+@case("gRPC port: grpc-timeout bounds the call")
+def test_orders_by_grpc_in_time(world: LoopWorld) -> None:
+    world.script("orders-grpc-4", hang_http2())
+    headers = {**GRPC, "x-user": "me", "grpc-timeout": "200m"}
+    reply = world.request("POST", "/shop.Orders/Get", headers, MESSAGE, listener="8082", host=ORDERS)
+    assert (reply.status, reply.get("grpc-status"), reply.log.flags) == (200, "14", "UT")
+
+
+# What we do otherwise, until TLS comes.
 
 
 def test_hello_of_the_mesh_is_closed_and_counted(ours: LoopWorld) -> None:
