@@ -18,6 +18,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.codec.http2 import ENGINES
 from mosn_xds.data.listener.manager import ListenerManager
 from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.net.local_address import local_address
@@ -51,7 +52,7 @@ class Engine:
         spawn: Callable[[Callable[[], Awaitable[None]]], Task],
     ) -> None:
         self._reactor = reactor
-        clusters = ClusterManager(reactor, stats, limits, random)
+        clusters = ClusterManager(reactor, stats, limits, random, http2_engine=ENGINES[settings.http2])
         self.context = WorkerContext(
             reactor=reactor,
             settings=settings,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mosn_xds.control.bootstrap import Bootstrap
 
 _log = logging.getLogger("mosn_xds.main")
+_HTTP2_KEY = "MOSN_XDS_HTTP2"
 
 
 def run(options: Options) -> int:
@@ -85,10 +86,15 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     from mosn_xds.process.hosts import HostTotals  # noqa: PLC0415
     from mosn_xds.process.supervise import Supervisor  # noqa: PLC0415
     from mosn_xds.process.totals import StatTotals  # noqa: PLC0415
-    from mosn_xds.spec.feed import Configure  # noqa: PLC0415
+    from mosn_xds.spec.feed import Configure, Http2Library  # noqa: PLC0415
     from mosn_xds.spec.histogram_buckets import HistogramBuckets  # noqa: PLC0415
     from mosn_xds.spec.stats_matcher import EVERYTHING, StatsMatcher  # noqa: PLC0415
 
+    try:
+        http2 = Http2Library(os.environ.get(_HTTP2_KEY, Http2Library.NGH2.value))
+    except ValueError as error:
+        _log.critical("%s: %s (one of %s)", _HTTP2_KEY, error, ", ".join(one.value for one in Http2Library))
+        return 1
     try:
         identity = from_environment(os.environ, has_sds=WORKLOAD_SECRETS in bootstrap.targets)
     except ConfigError as error:
@@ -113,6 +119,7 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
         log_flush_interval_s=options.file_flush_interval_s,
         local_address_v6=options.local_address_ip_version is IpVersion.V6,
         histogram_buckets=bootstrap.stats.buckets,
+        http2=http2,
     )
     supervisor = Supervisor(configure, spawner, totals, HostTotals())
     clock = SystemClock()

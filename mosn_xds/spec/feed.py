@@ -5,7 +5,7 @@ of the frame that names them (`Sockets`). One generation is in flight per worker
 worker swaps and answers `Applied`. A worker reports statistics every second and at exit.
 """
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 import msgspec
 
@@ -17,6 +17,13 @@ from mosn_xds.spec.snapshot import Item, Kind
 class DrainStrategy(IntEnum):
     GRADUAL = 0
     IMMEDIATE = 1
+
+
+class Http2Library(Enum):
+    """Who runs HTTP/2's state machine; the value is what the environment's ``MOSN_XDS_HTTP2`` may say."""
+
+    NGH2 = "ngh2"
+    H2 = "h2"
 
 
 class Message(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -40,6 +47,7 @@ class Configure(Message, frozen=True, tag="configure"):
     local_address_v6: bool = False
     """Of which kind the address is that stands in x-forwarded-for for a loopback peer."""
     histogram_buckets: tuple[BucketRule, ...] = ()
+    http2: Http2Library = Http2Library.NGH2
 
 
 class Sockets(Message, frozen=True, tag="sockets"):

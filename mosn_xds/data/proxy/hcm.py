@@ -8,7 +8,7 @@ does not refer to them.
 from typing import TYPE_CHECKING
 
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
-from mosn_xds.data.codec.http2 import EngineFactory, FloodLimits, Http2Options, Http2Stats, ngh2_engine
+from mosn_xds.data.codec.http2 import ENGINES, FloodLimits, Http2Options, Http2Stats
 from mosn_xds.data.filters.api import FilterChain
 from mosn_xds.data.filters.build import build_filters
 from mosn_xds.data.match.routes import RouteTable
@@ -66,7 +66,7 @@ class HttpConnectionManager:
         self.listener_stats = context.stats.group(ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}.")
         self.context = context
         self.http1_options = http1_options(spec)
-        self.http2_engines: EngineFactory = ngh2_engine
+        self.http2_engines = ENGINES[context.settings.http2]
         self.http2_stats = context.stats.group(Http2Stats, "http2.")
         self._http2_options: Http2Options | None = None
         settings = context.settings

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DPE = int(ResponseFlag.DPE)
 _H2 = "h2"
+_HTTP1 = "http/1"
 
 
 class Http1Connection(ServerConnection):
@@ -68,8 +69,8 @@ class Http1Connection(ServerConnection):
         hcm = self.hcm
         if hcm.spec.codec is CodecType.AUTO:
             alpn = self.info.alpn
-            if alpn == _H2 or (not alpn and PREFACE.startswith(data[: len(PREFACE)])):
-                if not alpn and len(data) < _PREFACE_PREFIX_BYTES:
+            if alpn == _H2 or (not alpn.startswith(_HTTP1) and PREFACE.startswith(data[: len(PREFACE)])):
+                if alpn != _H2 and len(data) < _PREFACE_PREFIX_BYTES:
                     self._early = data
                     return False
                 self.codec.close()

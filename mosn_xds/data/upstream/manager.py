@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from mosn_xds.base.chance import Random
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.codec.http2 import EngineFactory, ngh2_engine
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.cluster import Cluster, UpstreamParts
@@ -27,9 +28,10 @@ class ClusterManager:
         limits: LimitProvider,
         random: Random,
         tls: TlsStore | None = None,
+        http2_engine: EngineFactory = ngh2_engine,
     ) -> None:
         self.tls = tls or TlsStore(reactor)
-        self._parts = UpstreamParts(reactor, stats, limits, random, tls=self.tls)
+        self._parts = UpstreamParts(reactor, stats, limits, random, http2_engine, tls=self.tls)
         self._clusters: dict[str, Cluster] = {}
         self._endpoints: dict[str, Endpoints] = {}
         self._users: dict[str, set[str]] = {}

@@ -3,7 +3,9 @@
 from mosn_xds.data.codec.http2.client import Http2ClientCodec as Http2ClientCodec
 from mosn_xds.data.codec.http2.codes import PREFACE as PREFACE
 from mosn_xds.data.codec.http2.codes import ErrorCode as ErrorCode
+from mosn_xds.data.codec.http2.engines import ENGINES as ENGINES
 from mosn_xds.data.codec.http2.engines import EngineFactory as EngineFactory
+from mosn_xds.data.codec.http2.engines import h2_engine as h2_engine
 from mosn_xds.data.codec.http2.engines import ngh2_engine as ngh2_engine
 from mosn_xds.data.codec.http2.options import FloodLimits as FloodLimits
 from mosn_xds.data.codec.http2.options import Http2Options as Http2Options

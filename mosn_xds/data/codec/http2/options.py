@@ -1,16 +1,8 @@
 """What a listener or a cluster may choose about its HTTP/2."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from mosn_xds.data.codec.http1.options import UnderscoreAction
-
-
-class EngineKind(Enum):
-    """The library that runs the protocol's state machine; the value is what ``MOSN_XDS_HTTP2`` may say."""
-
-    NGH2 = "ngh2"
-    H2 = "h2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +42,3 @@ class Http2Options:
     underscores: UnderscoreAction = UnderscoreAction.ALLOW
     high_water_bytes: int = 1 << 20
     floods: FloodLimits = FloodLimits()
-    engine: EngineKind = EngineKind.NGH2
