@@ -22,6 +22,7 @@ from tests.support.upstream import Upstream, respond
 BOOTSTRAPS = sorted((ROOT / "bootstrap").glob("*.json"))
 CONFIG = "etc/istio/proxy/envoy-rev.json"
 SOCKET = "etc/istio/proxy/XDS"
+SECRETS = "var/run/secrets/workload-spiffe-uds/socket"
 
 
 @pytest.fixture(params=BOOTSTRAPS, ids=lambda path: path.stem)
@@ -37,8 +38,9 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
         if not own:
             fixed = [("127.0.0.1", 15000), ("127.0.0.1", 15020), ("0.0.0.0", 15021), ("0.0.0.0", 15090)]
             skip_unless_free([*mesh.bound_addresses(), *fixed])
-        pilot = Pilot(mesh.resources, f"unix:{tmp_path / SOCKET}")
-        stack.callback(pilot.stop)
+        (tmp_path / SECRETS).parent.mkdir(parents=True)
+        for path in (SOCKET, SECRETS):
+            stack.callback(Pilot(mesh.resources, f"unix:{tmp_path / path}").stop)
         agent = Upstream("pilot-agent", "127.0.0.1", 15020, respond(200, b"ready"))
         stack.callback(agent.close)
         log_path = tmp_path / "proxy.log"
