@@ -94,7 +94,7 @@ class SeenHandshake:
 
 
 class TlsUpstream(Upstream):
-    """An HTTP/1.1 server over TLS; `handshakes` holds what it saw, in order of arrival."""
+    """An HTTP/1.1 server over TLS; `handshakes` holds what it saw of each connection, by number."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class TlsUpstream(Upstream):
         alpn: Sequence[str] = (),
         configure: Callable[[ssl.SSLContext], None] | None = None,
     ) -> None:
-        self.handshakes: list[SeenHandshake] = []
+        self.handshakes: dict[int, SeenHandshake] = {}
         self._folder = tempfile.TemporaryDirectory()
         self._files = certificate.write(Path(self._folder.name))
         self._client_roots = client_roots
@@ -130,10 +130,6 @@ class TlsUpstream(Upstream):
             self._configure(context)
         return context
 
-    def forget(self) -> None:
-        super().forget()
-        self.handshakes.clear()
-
     def serve(self, stream: Stream, number: int) -> None:
         seen = SeenHandshake()
 
@@ -142,7 +138,7 @@ class TlsUpstream(Upstream):
 
         context = self._tickets
         with self._lock:
-            self.handshakes.append(seen)
+            self.handshakes[number] = seen
         tls = context.wrap_socket(stream.socket, server_side=True, do_handshake_on_connect=False)
         context.sni_callback = on_sni  # asked during this handshake: connections of a case come one after the other
         try:

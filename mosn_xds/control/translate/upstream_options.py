@@ -33,6 +33,9 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
     max_requests_per_connection: int | None = None
     max_headers_count: int = DEFAULT_HEADERS_COUNT
     max_response_headers_bytes: int | None = None
+    auto_sni: bool = False
+    auto_san_validation: bool = False
+    override_auto_sni_header: str = ""
 
 
 def take_upstream_options(cluster: Take, context: Context) -> UpstreamOptions:
@@ -48,6 +51,9 @@ def take_upstream_options(cluster: Take, context: Context) -> UpstreamOptions:
         elif key == _KEY:
             found = extension.value
     options: UpstreamOptions = _take_deprecated(cluster, context) if found is None else found
+    names = cluster.child("upstream_http_protocol_options")
+    if names is not None and found is None:
+        options = msgspec.structs.replace(options, **_names(names))
     if options.max_requests_per_connection is None and old_limit:
         options = msgspec.structs.replace(options, max_requests_per_connection=old_limit)
     return options
@@ -83,8 +89,23 @@ def _options(
     return UpstreamOptions(protocol, take_http1(http1, context), take_http2(http2), **limits)
 
 
+def _names(take: Take) -> dict[str, Any]:
+    """UpstreamHttpProtocolOptions: the server name of a connection, and its certificate's, are those of the request."""
+    return {
+        "auto_sni": take.flag("auto_sni"),
+        "auto_san_validation": take.flag("auto_san_validation"),
+        "override_auto_sni_header": take.text("override_auto_sni_header"),
+    }
+
+
 def translate(take: Take, context: Context, name: str) -> UpstreamOptions:
     """HttpProtocolOptions."""
+    options = _take_protocol(take, context)
+    names = take.child("upstream_http_protocol_options")
+    return options if names is None else msgspec.structs.replace(options, **_names(names))
+
+
+def _take_protocol(take: Take, context: Context) -> UpstreamOptions:
     common = take.child("common_http_protocol_options")
     explicit = take.child("explicit_http_config")
     if explicit is not None:

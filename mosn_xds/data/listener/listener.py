@@ -224,7 +224,8 @@ class Listener:
         else:
             try:
                 entry = TlsEntry(chain, info, self.stats)
-                secured, info.tls = chain.tls.secure(sock, str(info.remote), entry)
+                secured = chain.tls.secure(sock, str(info.remote), entry)
+                info.tls = secured.facts
             except OSError as error:
                 self.stats.downstream_cx_destroy += 1
                 self._release()

@@ -16,6 +16,7 @@ from mosn_xds.data.net._output import State
 from mosn_xds.data.net.consumer import CloseReason, WireConsumer
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.tls import TlsTransport
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.spec.common import Address
 
@@ -132,6 +133,7 @@ class Secured(NamedTuple):
     transport: TlsTransport
     watcher: HandshakeWatcher
     handshakes: Handshakes
+    facts: TlsFacts
 
 
 Securing = Callable[[socket.socket], Secured]
@@ -141,7 +143,7 @@ Securing = Callable[[socket.socket], Secured]
 class SecureWire(Wire):
     """See the module. `alpn` is what both sides agreed on; it holds after the end, too."""
 
-    __slots__ = ("_alpn", "_handshakes", "_tls", "_watcher")
+    __slots__ = ("_alpn", "_facts", "_handshakes", "_tls", "_watcher")
 
     def __init__(
         self,
@@ -153,7 +155,7 @@ class SecureWire(Wire):
         buffer_limit_bytes: int = 1 << 20,
         remote_address: Address | None = None,
     ) -> None:
-        self._tls, self._watcher, self._handshakes = secured
+        self._tls, self._watcher, self._handshakes, self._facts = secured
         self._alpn: bytes | None = None
         super().__init__(
             reactor,
@@ -167,6 +169,10 @@ class SecureWire(Wire):
     @property
     def alpn(self) -> bytes | None:
         return self._alpn
+
+    @property
+    def tls(self) -> TlsFacts:
+        return self._facts
 
     # Handshake.
 

@@ -31,6 +31,7 @@ from mosn_xds.data.net.address import address_of
 from mosn_xds.data.net.consumer import CloseReason, Nobody, WireConsumer
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.timers import Timer
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.net.transport import SecureTransport
 from mosn_xds.spec.common import Address
 
@@ -459,6 +460,11 @@ class Wire(Output):
     @property
     def alpn(self) -> bytes | None:
         """The protocol that both sides agreed on during a TLS handshake; None for none, and in plaintext."""
+        return None
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        """What TLS knows of the connection; None in plaintext. It holds after the end, too."""
         return None
 
     @property

@@ -261,6 +261,7 @@ class Router:
         stream.upstream_host = attempt.host
         stream.upstream_local = upstream.local
         stream.upstream_version = upstream.version
+        stream.upstream_tls = upstream.tls
         if self._upstream_paused:
             upstream.pause_reading()
         queue, trailers = attempt.queue, attempt.queued_trailers

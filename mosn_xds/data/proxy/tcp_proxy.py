@@ -166,6 +166,7 @@ class TcpSession:
         stream = self._stream
         stream.upstream_host = host
         stream.upstream_local = connection.local
+        stream.upstream_tls = connection.wire.tls
         self._moved_s = self._clock.now
         self._watch_idle()
         self.wire.resume_reading()

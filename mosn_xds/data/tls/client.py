@@ -92,7 +92,7 @@ class ClientTls:
             def on_session(session: Any) -> None:
                 self._sessions.setdefault(key, deque(maxlen=spec.max_session_keys)).appendleft(session)
 
-        return Secured(TlsTransport(sock, conn, store.memory, verdict, on_session), watcher, store.handshakes)
+        return Secured(TlsTransport(sock, conn, store.memory, verdict, on_session), watcher, store.handshakes, facts)
 
     def _renew(self) -> SSL.Context:
         store = self._store

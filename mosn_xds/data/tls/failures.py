@@ -157,6 +157,9 @@ def _explain_refusal(verdict: PeerVerdict, refusal: Refusal, peer: str) -> Failu
         names = certificate.sans
         if refusal is Refusal.SAN:
             detail = f"{detail}, certificate SANs are [{', '.join(names)}]"
+        else:
+            expected = ", ".join(verdict.required)
+            detail = f"{detail}, expected SANs: [{expected}], certificate SANs: [{', '.join(names)}]"
         why = f"none of its names ({', '.join(names) or 'it has none'}) is among those that are expected"
     item = f"|{_SSL_LIBRARY + VERIFY_FAILED.number}:SSL routines:OPENSSL_internal:{VERIFY_FAILED.reason}"
     return Failure(

@@ -29,7 +29,7 @@ class ServerTls:
         self._context: SSL.Context | None = None
         self._policy: PeerPolicy | None = None
 
-    def secure(self, sock: socket.socket, peer: str, observer: HandshakeObserver) -> tuple[Secured, TlsFacts]:
+    def secure(self, sock: socket.socket, peer: str, observer: HandshakeObserver) -> Secured:
         """For an accepted connection. Raises OSError with the reason if there is no context, for lack of a secret."""
         store = self._store
         context = self._context
@@ -40,7 +40,7 @@ class ServerTls:
         facts = TlsFacts(conn, server=True)
         verdict = PeerVerdict(self._policy) if self._policy is not None else None
         watcher = Handshake(facts, verdict, self._stats, store.failures, self._where, peer, observer)
-        return Secured(TlsTransport(sock, conn, store.memory, verdict), watcher, store.handshakes), facts
+        return Secured(TlsTransport(sock, conn, store.memory, verdict), watcher, store.handshakes, facts)
 
     def _renew(self) -> SSL.Context:
         store = self._store

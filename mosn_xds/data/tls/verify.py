@@ -69,13 +69,13 @@ class PeerPolicy:
 
 class PeerVerdict:
     """One handshake's `PeerCheck`. `refusal` is None as long as nothing was refused; then `error` and `depth` are OpenSSL's
-    and `certificate` is the one refused, `leaf` the peer's own."""
+    and `certificate` is the one refused, `leaf` the peer's own, `required` are names of which it needs one."""
 
-    __slots__ = ("_forgiven", "_looked", "_policy", "_required", "certificate", "depth", "error", "leaf", "refusal")
+    __slots__ = ("_forgiven", "_looked", "_policy", "certificate", "depth", "error", "leaf", "refusal", "required")
 
     def __init__(self, policy: PeerPolicy, required_sans: tuple[str, ...] = ()) -> None:
         self._policy = policy
-        self._required = required_sans
+        self.required = required_sans
         self._looked = False
         self._forgiven = False
         self.refusal: Refusal | None = None
@@ -94,9 +94,9 @@ class PeerVerdict:
             self.leaf = CertificateFacts(leaf())
             return error
         self._forgiven |= error != 0
-        if depth == 0 and not self._looked and (policy.checks_leaf or self._required):
+        if depth == 0 and not self._looked and (policy.checks_leaf or self.required):
             own = CertificateFacts(leaf())
-            if self._required and not any(_has_name(own, name) for name in self._required):
+            if self.required and not any(_has_name(own, name) for name in self.required):
                 self.refusal = Refusal.REQUIRED_SAN
             else:
                 self.refusal = policy.refuses(own)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.spec.common import Address
 
@@ -70,6 +71,8 @@ class UpstreamStream(Protocol):
     host: Host
     version: Version
     """The protocol that the upstream speaks."""
+    tls: TlsFacts | None
+    """What TLS knows of the connection; None in plaintext."""
     local: str
     """The connection's local address, ``ip:port``."""
     connection_id: int

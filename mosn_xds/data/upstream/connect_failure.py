@@ -23,13 +23,13 @@ def connect_failure(
     error = wire.error
     if error is None:
         return ResetReason.LOCAL_CONNECTION_FAILURE, ""
+    if close_reason is CloseReason.HANDSHAKE_FAILED:
+        return ResetReason.REMOTE_CONNECTION_FAILURE, error.strerror or ""
     text = error.strerror or str(error)
     if is_bind_error(wire, options):
         return ResetReason.LOCAL_CONNECTION_FAILURE, f"failed to bind to {options.source}: {text}"
     if error.errno in _EXHAUSTED:
         return ResetReason.LOCAL_CONNECTION_FAILURE, text
-    if close_reason is CloseReason.HANDSHAKE_FAILED:
-        return ResetReason.REMOTE_CONNECTION_FAILURE, text
     if error.errno in _DELAYED and not address.is_pipe:
         return ResetReason.REMOTE_CONNECTION_FAILURE, f"delayed connect error: {text}"
     return ResetReason.REMOTE_CONNECTION_FAILURE, f"immediate connect error: {text}|remote address:{address}"

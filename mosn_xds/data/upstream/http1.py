@@ -21,6 +21,7 @@ from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1ClientCodec, Http1Op
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
 from mosn_xds.data.net.timers import Timer
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
@@ -45,6 +46,7 @@ class Http1Stream:
     """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
 
     version = Version.HTTP11
+    tls: TlsFacts | None = None
 
     # Defaults on the class: what an exchange does not need is not set for it.
     bytes_received = 0
@@ -195,6 +197,9 @@ class Http1Connection:
         meter = self._meter
         meter.streams += 1
         stream = self._stream = Http1Stream(self, handler, meter.streams)
+        tls = self.wire.tls
+        if tls is not None:
+            stream.tls = tls
         self.free_streams = 0
         if self._streams_left:
             self._streams_left -= 1

@@ -40,6 +40,7 @@ from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
+from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
@@ -72,6 +73,7 @@ class Http2Stream:
     """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
 
     version = Version.HTTP2
+    tls: TlsFacts | None = None
 
     # Defaults on the class: what an exchange does not need is not set for it.
     bytes_received = 0
@@ -209,6 +211,7 @@ class Http2Connection:
         meter = self._meter
         meter.streams += 1
         stream = Http2Stream(self, handler, meter.streams > 1)
+        stream.tls = self.wire.tls
         # Until its head is sent it has no id of its own.
         self._streams[-meter.streams] = stream
         stream.id = -meter.streams

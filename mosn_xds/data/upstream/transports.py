@@ -65,7 +65,8 @@ class Transports:
     def options(
         self, head: RequestHead, overrides: Mapping[int, tuple[bytes, ...]] = _NO_OVERRIDES
     ) -> TlsOptions | None:
-        """What the connection of this request must be, None if one is as good as another. `overrides` are those of ``istio.alpn``, by protocol."""
+        """What the connection of this request must be, None if one is as good as another. `overrides` are those of
+        ``istio.alpn``, by protocol."""
         alpn: tuple[bytes, ...] = ()
         if overrides and self.obeys_alpn:
             alpn = overrides.get(self._alpn_key(head.version), ())
