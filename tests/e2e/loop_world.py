@@ -17,9 +17,10 @@ from tests.differential.bed import Bed
 from tests.differential.normal import NormalForm
 from tests.differential.pair import Pair
 from tests.differential.world import HeaderInput, LogLine, Outcome, World
+from tests.support.authority import Authority
 from tests.support.client import Connection, Headers, Response, request_bytes
 from tests.support.http2_upstream import Http2Step, Http2Upstream
-from tests.support.istio import Mesh, Session, secrets, without_istio_filters
+from tests.support.istio import Mesh, Session, without_istio_filters
 from tests.support.namespace import Network
 from tests.support.ports import PortAllocator
 from tests.support.proxies import ProxyKind
@@ -48,6 +49,9 @@ HTTP2_ENDPOINTS = {
 }
 TCP_ENDPOINTS = {("127.0.11.31", 7090): "ledger"}
 ENDPOINTS = HTTP_ENDPOINTS | HTTP2_ENDPOINTS | TCP_ENDPOINTS
+
+MESH = Authority()
+"""Who vouches for the workloads, in both worlds."""
 
 LISTENERS = ("7080", "8080", "8081", "8082", "8090", "8095")
 
@@ -145,8 +149,7 @@ class LoopWorld(World):
         for (host, port), name in TCP_ENDPOINTS.items():
             self._upstreams[f"{name} {host}:{port}"] = TcpUpstream(name, host, port, name_and_echo)
         change = without_istio_filters if self.kind is ProxyKind.ENVOY else None
-        self._mesh = Mesh(self._session, change)
-        self._mesh.resources.apply([secrets()])
+        self._mesh = Mesh(self._session, change, MESH)
         self._mesh.replay.advance()
         self._proxy = self._mesh.start(
             self.kind, self.folder, _ADMIN_PORT, options=("--component-log-level", "misc:error")

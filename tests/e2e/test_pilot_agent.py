@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import enter_network, skip_unless_free
-from tests.support.istio import Mesh, Session, secrets, without_istio_filters
+from tests.support.istio import Mesh, Session, without_istio_filters
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import ROOT
 
@@ -37,7 +37,6 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
         own = enter_network(stack)
         change = without_istio_filters if kind is ProxyKind.ENVOY else None
         mesh = stack.enter_context(Mesh(Session.get("loop-delta"), change))
-        mesh.resources.apply([secrets()])
         mesh.replay.advance()
         if not own:
             skip_unless_free([*mesh.bound_addresses(), ("127.0.0.1", 15000)])

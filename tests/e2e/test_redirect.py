@@ -22,7 +22,7 @@ from mosn_xds.pilot.resources import ENDPOINTS
 from tests.e2e.conftest import namespaces_possible
 from tests.e2e.loop_world import UnsampledForm
 from tests.support.client import BadResponse, Connection, request_bytes
-from tests.support.istio import Mesh, Session, secrets, without_istio_filters
+from tests.support.istio import Mesh, Session, without_istio_filters
 from tests.support.namespace import Network
 from tests.support.proxies import ProxyKind
 from tests.support.tls_hello import client_hello
@@ -198,7 +198,6 @@ def test_captured_connections_land_where_the_recording_says(
             return without_istio_filters(plain) if kind is ProxyKind.ENVOY else plain
 
         with Mesh(Session.get(scenario), change) as mesh:
-            mesh.resources.apply([secrets()])
             mesh.replay.advance()
             proxy = mesh.start(kind, tmp_path / kind.value, 15000)
             try:

@@ -16,7 +16,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from mosn_xds.pilot.resources import ENDPOINTS
 from tests.e2e.conftest import skip_unless_free
 from tests.support.client import Connection, request_bytes
-from tests.support.istio import Mesh, Session, secrets, without_istio_filters
+from tests.support.istio import Mesh, Session, without_istio_filters
 from tests.support.memory import use_of
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
@@ -121,7 +121,6 @@ def test_what_scale_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str], ne
     for variant in ("sotw", "delta"):
         for kind, change in kinds:
             with Mesh(Session.get(f"scale-{variant}"), change) as mesh:
-                mesh.resources.apply([secrets()])
                 mesh.replay.advance()
                 if not network:
                     skip_unless_free(mesh.bound_addresses())

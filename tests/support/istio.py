@@ -16,13 +16,12 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from mosn_xds.pilot import Change, Pilot, ResourceSet
 from mosn_xds.pilot.recording import Replay, Step, read_recording
-from mosn_xds.pilot.resources import CLUSTER, LISTENER, SECRET
+from mosn_xds.pilot.resources import CLUSTER, LISTENER
 from tests.support.any_secrets import AnySecrets
-from tests.support.certificate import CERTIFICATE, PRIVATE_KEY
+from tests.support.authority import Authority
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.recordings import sessions
 
@@ -107,11 +106,16 @@ def _grpc_cluster(name: str, where: str | int) -> dict[str, Any]:
 
 
 class Mesh:
-    """A Pilot that replays one session. `change` may rewrite each push before it is served."""
+    """A Pilot that replays one session. `change` may rewrite each push before it is served; `authority` is the mesh's."""
 
-    def __init__(self, session: Session, change: Callable[[Change], Change] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        change: Callable[[Change], Change] | None = None,
+        authority: Authority | None = None,
+    ) -> None:
         self.session = session
-        self.resources: ResourceSet = AnySecrets()
+        self.resources: ResourceSet = AnySecrets(authority)
         steps = read_recording(session.path)
         if change is not None:
             steps = [Step(step.mark, [change(one) for one in step.changes]) for step in steps]
@@ -192,13 +196,3 @@ def _keep_common(filters: Any) -> None:
     for position in reversed(range(len(filters))):
         if filters[position].name in ISTIO_ONLY_FILTERS:
             del filters[position]
-
-
-def secrets() -> Change:
-    """The workload's certificate and its root, as pilot-agent would serve them."""
-    default = secret_pb2.Secret(name="default")
-    default.tls_certificate.certificate_chain.inline_string = CERTIFICATE
-    default.tls_certificate.private_key.inline_string = PRIVATE_KEY
-    root = secret_pb2.Secret(name="ROOTCA")
-    root.validation_context.trusted_ca.inline_string = CERTIFICATE
-    return Change(SECRET, "1", {one.name: one.SerializeToString() for one in (default, root)})

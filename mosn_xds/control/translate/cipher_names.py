@@ -97,12 +97,13 @@ def flatten_ciphers(given: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
 
 
 def known_curves(given: tuple[str, ...]) -> tuple[str, ...]:
-    """OpenSSL's names of groups. Raises UnknownNames."""
+    """OpenSSL's names of groups. Raises UnknownNames, for one that is given twice, too."""
     tokens = [token for text in given for token in text.split(":") if token]
-    unknown = [token for token in tokens if token not in CURVES]
+    found = [CURVES.get(token, "") for token in tokens]
+    unknown = [token for token, name in zip(tokens, found, strict=True) if not name or found.count(name) > 1]
     if unknown:
         raise UnknownNames(unknown)
-    return tuple(dict.fromkeys([CURVES[token] for token in tokens]))
+    return tuple(found)
 
 
 def _is_expression(token: str) -> bool:

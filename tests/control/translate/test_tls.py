@@ -251,8 +251,8 @@ def test_what_openssl_lacks_is_reported() -> None:
 
 
 def test_curves_have_one_name_each() -> None:
-    params = {"ecdh_curves": ["X25519", "prime256v1", "P-256"]}
-    assert down(common(tls_params=params)).context.curves == ("X25519", "P-256")
+    params = {"ecdh_curves": ["X25519", "prime256v1", "P-384"]}
+    assert down(common(tls_params=params)).context.curves == ("X25519", "P-256", "P-384")
 
 
 # --- material -----------------------------------------------------------------------------------------------------------
