@@ -81,6 +81,11 @@ _NOTICED = (
     }
 )
 
+_TREATED_ALWAYS = (
+    _NOTICED - _EDGE_FORBIDDEN - {b"user-agent", b"via", b"x-forwarded-port", b"x-envoy-external-address"}
+)
+"""What is treated even where nothing is configured (`RequestHeaders._plain`); most clients send a user agent."""
+
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The two bits that every UUID of RFC 9562 has alike, put into a random digit."""
 
@@ -167,7 +172,7 @@ class RequestHeaders:
                 return _QUERY_WITHOUT_TYPE
         if self._strips_host:
             head.authority = self._host(authority, connection)
-        if self._plain and _NOTICED.isdisjoint(index):
+        if self._plain and _TREATED_ALWAYS.isdisjoint(index):
             # The common request, 0.7 us with its id.
             tls = connection.tls
             scheme = b"http" if tls is None else b"https"
