@@ -11,7 +11,8 @@ then no further event will announce what is behind. `_hung_up` says so, and such
 In bulk mode (`set_bulk`) input goes through the reactor's scratch memory, and `write_through` hands it to the other socket
 at once: only what that does not take is ever copied.
 
-Wires know nothing of protocols, and of TLS only that a transport may need a handshake and have output of its own.
+Wires know nothing of protocols, and of TLS only that a transport may need a handshake and have output of its own;
+`mosn_xds.data.net.secure_wire` has the rest.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ class Wire(Output):
 
     __slots__ = (
         "_delay_s", "_eof", "_fin_sent", "_hung_up", "_local", "_paused", "_readable", "_reason", "_recv", "_remote",
-        "_sent_before", "_short", "_sink", "_sock", "_timer", "_unread", "bytes_received", "early_close",
+        "_sent_before", "_sink", "_sock", "_timer", "_unread", "bytes_received", "early_close",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +77,6 @@ class Wire(Output):
         self.early_close = False
         self._sock = sock
         self._recv = self._transport.recv
-        self._short = _READ_BYTES if secure is None else 0  # a read of less has emptied the socket
         self._fin_sent = False
         self._paused = 0
         self._readable = False  # there may be input that no event will announce
@@ -200,8 +200,6 @@ class Wire(Output):
             try:
                 data = recv(_READ_BYTES)
             except BlockingIOError:
-                if self._secure is not None:
-                    self._drain()  # an answer to the peer's key update, say
                 return
             except OSError as error:
                 self._lose(error)
@@ -212,7 +210,7 @@ class Wire(Output):
                 return
             self.bytes_received += size
             self.consumer.on_data(data)
-            more = size >= self._short or self._hung_up
+            more = size >= _READ_BYTES or self._hung_up
             if self._paused or self._state is not _OPEN:
                 self._readable |= more
                 return
@@ -233,8 +231,6 @@ class Wire(Output):
             try:
                 size = self._transport.recv_into(scratch)
             except BlockingIOError:
-                if self._secure is not None:
-                    self._drain()
                 return
             except OSError as error:
                 self._lose(error)
@@ -244,7 +240,7 @@ class Wire(Output):
                 return
             self.bytes_received += size
             sink(scratch[:size])
-            if size < len(scratch) and self._short and not self._hung_up:
+            if size < len(scratch) and not self._hung_up:
                 return
             budget -= size
             if budget <= 0:
@@ -346,7 +342,7 @@ class Wire(Output):
             self._eof = True
             if self._fin_sent:
                 self._end(CloseReason.LOCAL)
-        elif size == len(scratch) or self._hung_up or not self._short:
+        elif size == len(scratch) or self._hung_up or self._secure is not None:
             self.reactor.again(self)
 
     def _on_connect_timeout(self) -> None:
