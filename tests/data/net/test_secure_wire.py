@@ -338,8 +338,9 @@ def test_handshakes_wait_in_turn_while_the_established_are_served() -> None:
         tls = store(reactor)
         near, far = tcp_pair()
         established = secure_wire(reactor, near, tls=tls)
-        talker = client(far)
-        await talker.do_handshake()
+        talker = ByHand()
+        await talker.handshake(far)
+        await far.send_all(talker.outgoing.read())
         await established.until("connected")
         now = 0.0
 
@@ -356,14 +357,15 @@ def test_handshakes_wait_in_turn_while_the_established_are_served() -> None:
         for one in newcomers:
             one.on_event = lambda event: order.append(str(event))
         last_flights = []
-        for _, far in pairs:
+        for _, newcomer in pairs:
             mine = ByHand()
-            await mine.handshake(far)
+            await mine.handshake(newcomer)
             last_flights.append(mine.outgoing.read())
+        talker.tls.write(b"still there?")
         # All at once, before the reactor looks again:
-        for (_, far), flight in zip(pairs, last_flights, strict=True):
-            far.socket._sock.send(flight)
-        await talker.send_all(b"still there?")
+        for (_, newcomer), flight in zip(pairs, last_flights, strict=True):
+            newcomer.socket._sock.send(flight)
+        far.socket._sock.send(talker.outgoing.read())
         for one in newcomers:
             await one.until("connected")
         assert order.count("connected") == 20
