@@ -30,7 +30,7 @@ lint: setup
 differential: setup
 	$(BIN)/python -m pytest tests/differential
 
-# Every differential case fails when its behaviour is switched off: some 15 minutes.
+# Every differential case fails when its behaviour is switched off.
 mutants: setup
 	$(BIN)/python -m tests.mutation.run
 

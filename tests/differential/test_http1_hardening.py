@@ -319,7 +319,7 @@ def test_a_status_of_two_digits(proxy: World) -> None:
     proxy.await_log("http")
 
 
-@case("Unusual upstream responses that pass")
+@case("Unusual upstream responses: no phrase, another case, no blank")
 @pytest.mark.parametrize(
     "response",
     [

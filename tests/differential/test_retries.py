@@ -232,8 +232,10 @@ def test_the_virtual_hosts_policy(proxy: World) -> None:
 @case("Retry policy: retriable_request_headers")
 def test_only_requests_that_ask_for_it_are_retried(proxy: World) -> None:
     proxy.upstream("a").script(respond(503), respond(503))
-    assert proxy.get("/request-headers").status == 503
-    assert proxy.get("/request-headers", {"x-may-retry": "1"}).status == 200
+    reply = proxy.get("/request-headers")
+    assert (reply.status, reply.log.attempts) == (503, "1")
+    reply = proxy.get("/request-headers", {"x-may-retry": "1"})
+    assert (reply.status, reply.log.attempts) == (200, "2")
 
 
 @case("Retry headers: x-envoy-retry-on and x-envoy-max-retries of an internal client")

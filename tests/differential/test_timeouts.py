@@ -318,7 +318,7 @@ def test_grpc_timeout(proxy: World) -> None:
     assert (reply.status, reply.get("grpc-status")) == (200, "4")
 
 
-@case("Upstream max_stream_duration")
+@case("Upstream max_stream_duration: 504, UMSDR")
 def test_upstream_max_stream_duration(proxy: World) -> None:
     proxy.upstream("a").script(hang())
     reply = proxy.get(listener="upstream-age")

@@ -69,9 +69,11 @@ class Swap(Edit):
     new: str
 
     def apply(self, tree: ast.Module) -> None:
-        old, new = ast.parse(self.old).body[0], ast.parse(self.new).body[0]
-        expressions = isinstance(old, ast.Expr) and isinstance(new, ast.Expr)
-        swapper = _Swapper(old.value, new.value) if expressions else _Swapper(old, new)
+        old: ast.AST = ast.parse(self.old).body[0]
+        new: ast.AST = ast.parse(self.new).body[0]
+        if isinstance(old, ast.Expr) and isinstance(new, ast.Expr):
+            old, new = old.value, new.value
+        swapper = _Swapper(old, new)
         place = self._find(tree, self.place.partition(":")[2])
         swapper.generic_visit(place)
         if not swapper.count:

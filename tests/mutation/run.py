@@ -149,7 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Each differential case must fail when its behaviour is switched off.")
     parser.add_argument("tables", nargs="*", help="names of tables, all by default")
     parser.add_argument("-k", dest="word", default="", help="only mutants whose name or a case of which holds this")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    parser.add_argument("--jobs", type=int, default=3, help="mutants at a time")
     parser.add_argument("--without-plain", action="store_true", help="do not run the cases unmutated first")
     arguments = parser.parse_args()
     console = Console(highlight=False)
@@ -167,10 +167,10 @@ def main() -> int:
         verdicts = []
         for verdict in pool.map(lambda item: runner.judge(*item), work):
             verdicts.append(verdict)
-            console.print(_line(verdict))
+            console.print(_line(verdict), soft_wrap=True)
     bad = [line for table, ran in plain for line in _plain_trouble(table, ran)]
     for line in bad:
-        console.print(line)
+        console.print(line, soft_wrap=True)
     console.print(_summary(tables, verdicts))
     console.print(f"{len(verdicts)} mutants in {time.monotonic() - started:.0f} s")
     return 1 if bad or any(verdict.trouble or verdict.survived_by for verdict in verdicts) else 0
@@ -192,8 +192,9 @@ def _line(verdict: Verdict) -> str:
 
 def _summary(tables: Sequence[Table], verdicts: Sequence[Verdict]) -> Grid:
     grid = Grid("module", "cases", "proved", "tests that failed", "mutants", "s")
-    for column in grid.columns[1:]:
-        column.justify = "right"
+    for column in grid.columns:
+        column.no_wrap = True
+        column.justify = "left" if column is grid.columns[0] else "right"
     sums = [0, 0, 0, 0, 0.0]
     for table in tables:
         own = [verdict for verdict in verdicts if verdict.table is table]

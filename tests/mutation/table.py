@@ -14,7 +14,17 @@ from tests.mutation.mutant import Mutant
 
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
-WITHOUT_TABLE: tuple[str, ...] = ("grpc", "http2_conformance", "http2_downstream", "http2_upstream", "stats_config")
+WITHOUT_TABLE: tuple[str, ...] = (
+    "grpc",
+    "http2_bridge",
+    "http2_conformance",
+    "http2_downstream",
+    "http2_floods",
+    "http2_upstream",
+    "stats_config",
+    "tls_downstream",
+    "tls_upstream",
+)
 """Modules of cases that have no table yet."""
 
 

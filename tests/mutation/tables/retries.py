@@ -33,6 +33,7 @@ MUTANTS = [
         Returns(f"{_RETRY}:RetryRules.wants_response", "True"),
         "test_retry_on_an_answer",
         "test_retry_on_a_grpc_status",
+        spares="test_retry_on_a_connect_failure",
     ),
     mutant(
         "gRPC statuses have no effect",
@@ -97,7 +98,10 @@ MUTANTS = [
     ),
     mutant(
         "an answer that has begun does not count",
-        Swap("data.proxy.router:Router.on_reset", "self._responding", "False"),
+        (
+            Swap("data.proxy.router:Router.on_response_head", "self._forget_retries()", "None"),
+            Swap("data.proxy.router:Router.on_reset", "self._responding", "False"),
+        ),
         "test_no_retry_within_an_answer",
         spares="test_the_number_of_retries",
     ),
