@@ -180,8 +180,10 @@ class Http2Codec:
         if stream_id not in self._open:
             return False
         self._open.discard(stream_id)
-        self._above.discard(stream_id)
-        self._measured.discard(stream_id)
+        if self._above:
+            self._above.discard(stream_id)
+        if self._measured:
+            self._measured.discard(stream_id)
         self.stats.streams_active -= 1
         return True
 

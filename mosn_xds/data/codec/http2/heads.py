@@ -7,6 +7,8 @@ values and the number of fields, pseudo headers included.
 """
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 
 from mosn_xds.data.codec.head import Field, Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.codec.http1.options import UnderscoreAction
@@ -20,7 +22,6 @@ _COLON = 0x3A
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"upgrade", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"http2-settings", b"host")
 )
-_NEVER_INDEXED_BYTES = 64
 _UPGRADE = b"upgrade"
 
 
@@ -33,7 +34,7 @@ def check_limits(fields: Sequence[Field], options: Http2Options, stats: Http2Sta
     if len(fields) > options.max_headers_count:
         stats.header_overflow += 1
         raise Overflow(codes.TOO_MANY_HEADERS)
-    if sum([len(name) + len(value) for name, value in fields]) > options.max_headers_bytes:
+    if sum(map(len, chain.from_iterable(fields))) > options.max_headers_bytes:
         stats.header_list_size_too_large += 1
         raise Overflow(codes.HEADERS_TOO_LARGE)
 
@@ -131,15 +132,15 @@ def upgraded_response(head: ResponseHead, protocol: bytes) -> None:
 def response_fields(head: ResponseHead, *, upgrade: bool) -> Fields:
     """The header list of a response; `upgrade`: to an extended CONNECT."""
     status = 200 if upgrade and head.status == 101 else head.status
-    return [(b":status", _STATUS.get(status) or b"%d" % status), *ordinary(head.fields)]
+    return [_STATUS.get(status) or (b":status", b"%d" % status), *ordinary(head.fields)]
 
 
 def ordinary(fields: Fields) -> Fields:
     """Without what means something to one HTTP/1 connection only."""
-    for name, _ in fields:
-        if name in _CONNECTION_SPECIFIC:
-            return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
-    return fields
+    if _CONNECTION_SPECIFIC.isdisjoint(map(_name_of, fields)):
+        return fields
+    return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
 
 
-_STATUS = {status: b"%d" % status for status in range(100, 600)}
+_name_of = itemgetter(0)
+_STATUS = {status: (b":status", b"%d" % status) for status in range(100, 600)}

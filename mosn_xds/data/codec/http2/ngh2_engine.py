@@ -49,7 +49,7 @@ class Ngh2Engine:
     """One nghttp2 session; see `mosn_xds.data.codec.http2.engine.Http2Engine`."""
 
     __slots__ = (
-        "_farewell", "_handler", "_is_server", "_last_peer_stream", "_over", "_peer_reset", "_reset", "_session",
+        "_farewell", "_handler", "_is_server", "_last_peer_stream", "_over", "_reset", "_session",
         "_unconsumed", "_unconsumed_bytes", "_window_bytes", "peer_max_concurrent_streams",
     )  # fmt: skip
 
@@ -66,8 +66,7 @@ class Ngh2Engine:
         self._last_peer_stream = 0
         self._unconsumed: dict[int, int] = {}
         self._unconsumed_bytes = 0
-        self._reset: set[int] = set()
-        self._peer_reset: set[int] = set()
+        self._reset: set[int] = set()  # streams that either side has reset, until their end is told
         self._window_bytes = options.initial_connection_window_bytes
         session.initiate_connection(initial_settings(options, server=server))
         if self._window_bytes != _DEFAULT_WINDOW_BYTES:
@@ -126,25 +125,24 @@ class Ngh2Engine:
             self._handler.on_informational(event.stream_id, event.headers)
 
     def _on_reset(self, event: ngh2.StreamReset) -> None:
-        self._peer_reset.add(event.stream_id)
-        if self._handler is not None and event.stream_id not in self._reset:
-            self._handler.on_reset(event.stream_id, event.error_code)
+        stream_id = event.stream_id
+        if stream_id not in self._reset:
+            self._reset.add(stream_id)  # its end follows
+            self._consume_all(stream_id)
+            if self._handler is not None:
+                self._handler.on_reset(stream_id, event.error_code)
 
     def _on_stream_closed(self, event: ngh2.StreamClosed) -> None:
-        stream_id = event.stream_id
-        if stream_id in self._peer_reset:
-            self._peer_reset.discard(stream_id)
-            self._reset.discard(stream_id)
-            self._consume_all(stream_id)
-        elif stream_id in self._reset:
+        stream_id, code = event.stream_id, event.error_code
+        if stream_id in self._reset:
             self._reset.discard(stream_id)
             self._mend_window()
         elif self._handler is not None:
-            if event.error_code:
-                self._consume_all(stream_id)
-                self._handler.on_stream_error(stream_id, event.error_code)
-            else:
+            if not code:
                 self._handler.on_stream_closed(stream_id)
+            else:
+                self._consume_all(stream_id)
+                self._handler.on_stream_error(stream_id, code)
 
     def _on_settings(self, event: ngh2.SettingsReceived) -> None:
         self.peer_max_concurrent_streams = event.settings.get(
