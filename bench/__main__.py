@@ -31,6 +31,8 @@ from tests.support.proxies import Proxy, ProxyKind
 HERE = Path(__file__).parent
 CONNECTIONS = 32
 BULK_CONNECTIONS = 4
+HTTP2_CONNECTIONS = 8
+HTTP2_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Scenario:
 SCENARIOS = [
     Scenario("http bare", chains.bare, "nginx", "http", "us/request", 0.8),
     Scenario("http mesh", chains.mesh, "nginx", "http", "us/request", 0.8, chains.MESH_HOST),
+    Scenario("http2 cleartext", chains.bare, "nginx", "http2", "us/request", 0.9),
     Scenario("tcp ping-pong", chains.tcp, "echo", "pingpong", "us/exchange", 1.0),
     Scenario("tcp download", chains.tcp, "source", "download", "s/GB", 1.1),
     Scenario("tcp upload", chains.tcp, "sink", "upload", "s/GB", 1.1),
@@ -139,6 +142,8 @@ class Bench:
     def _load(self, scenario: Scenario, port: int, seconds: float) -> peers.Load:
         if scenario.load == "http":
             return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, self.load_core)
+        if scenario.load == "http2":
+            return peers.http2_load(port, scenario.host, "/", HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         count = CONNECTIONS if scenario.load == "pingpong" else BULK_CONNECTIONS
         return peers.tcp_load(scenario.load, port, count, seconds, self.load_core)
 

@@ -6,6 +6,7 @@ Everything runs on loopback and ends with the bench: peers are started in sessio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,6 +119,30 @@ def http_load(
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
     found = json.loads(output.splitlines()[-1])
     return Load(found["requests"], found["seconds"], found["p50_ms"], found["p99_ms"], found["errors"])
+
+
+def http2_load(
+    port: int, host: str, path: str, connections: int, streams: int, seconds: float, core: int | None
+) -> Load:
+    """GETs over HTTP/2 with prior knowledge, `streams` at once on each connection. Raises RuntimeError without h2load."""
+    if shutil.which("h2load") is None:
+        raise RuntimeError("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    command = [
+        *pinned(core),
+        *("h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", str(max(1, round(seconds)))),
+        *("-H", f":authority: {host}", f"http://127.0.0.1:{port}{path}"),
+    ]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
+    done, failed, errored = (int(_found(rf"(\d+) {word}", output)) for word in ("done", "failed", "errored"))
+    took_s = float(_found(r"finished in ([\d.]+)s", output))
+    return Load(done, took_s, None, None, failed + errored)
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"no {pattern} in {text}")
+    return match[1]
 
 
 def tcp_load(mode: str, port: int, connections: int, seconds: float, core: int | None) -> Load:
