@@ -100,7 +100,7 @@ class Http2Exchange:
         self.upstream = link.upstream
         self.stream_id = stream_id
         self.request = request
-        self.hold_credit = False
+        self.hold_credit = link.upstream.hold_credit
         self.held = 0
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float = _STEP_TIMEOUT_S) -> None:
@@ -240,7 +240,8 @@ def hang() -> Http2Step:
 
 class Http2Upstream(Upstream):
     """An HTTP/2 server. `requests` holds what it saw in order of arrival: pseudo headers are method and path, and
-    ``:scheme`` and ``:authority`` stand among the headers. `settings` is what the first SETTINGS says."""
+    ``:scheme`` and ``:authority`` stand among the headers. `settings` is what the first SETTINGS says; with
+    `hold_credit` no body gets further than its window until its step takes it."""
 
     def __init__(
         self,
@@ -250,7 +251,9 @@ class Http2Upstream(Upstream):
         default: Http2Step | None = None,
         *,
         settings: Mapping[str, int] | None = None,
+        hold_credit: bool = False,
     ) -> None:
+        self.hold_credit = hold_credit
         self.links: list[Http2Link] = []
         self._settings = dict(settings or {})
         self._steps: deque[Http2Step] = deque()
