@@ -5,7 +5,7 @@ from enum import IntEnum
 import msgspec
 
 from mosn_xds.spec.common import Address, Spec, TcpKeepalive
-from mosn_xds.spec.listener import Http1Settings, Http2Settings
+from mosn_xds.spec.listener import Http1Settings, Http2Settings, MetadataExchange
 from mosn_xds.spec.tls import UpstreamTls
 
 
@@ -121,8 +121,6 @@ class Cluster(Spec, frozen=True):
     panic_threshold_percent: float = 50.0
     locality_weighted: bool = False
     overprovisioning_factor: int = 140
-    ignore_health_on_host_removal: bool = False
-    close_connections_on_host_health_failure: bool = False
     source_address: Address | None = None
     keepalive: TcpKeepalive | None = None
     original_dst: OriginalDst | None = None
@@ -140,6 +138,8 @@ class Cluster(Spec, frozen=True):
     added_via_api: bool = False
     extra_source_addresses: tuple[Address, ...] = ()
     """Where `source_address` is of the other family than the destination, the first of these that fits is bound."""
+    metadata_exchange: MetadataExchange | None = None
+    """With peers that speak its protocol, on connections of the TCP proxy."""
 
 
 class Health(IntEnum):

@@ -14,7 +14,6 @@ class RouterFilter(Spec, frozen=True, tag="router"):
 
     suppress_envoy_headers: bool = False
     respect_expected_rq_timeout: bool = False
-    strict_check_headers: tuple[str, ...] = ()
 
 
 class FaultDelay(Spec, frozen=True):
@@ -130,7 +129,20 @@ class GrpcStatsFilter(Spec, frozen=True, tag="grpc_stats"):
 
 
 class PeerMetadataFilter(Spec, frozen=True, tag="peer_metadata"):
-    """Istio's HTTP metadata exchange: ``x-envoy-peer-metadata`` and ``-id`` never reach the application."""
+    """Istio's HTTP metadata exchange (io.istio.http.peer_metadata): the headers ``x-envoy-peer-metadata`` and ``-id``.
+
+    `from_downstream` / `from_upstream`: what the peer on that side tells is taken out of its messages. `to_upstream`: who
+    we are is told with each request, but not outside of the mesh if `skip_external`; `to_downstream`: to whoever told.
+    `metadata` and `node_id` are the values of the headers.
+    """
+
+    from_downstream: bool = True
+    from_upstream: bool = True
+    to_downstream: bool = False
+    to_upstream: bool = False
+    skip_external: bool = False
+    metadata: str = ""
+    node_id: str = ""
 
 
 class AlpnOverride(Spec, frozen=True):

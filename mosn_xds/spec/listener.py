@@ -43,15 +43,12 @@ class ListenerFilterKind(IntEnum):
     TLS_INSPECTOR = 1
     HTTP_INSPECTOR = 2
     PROXY_PROTOCOL = 3
-    ORIGINAL_SRC = 4
 
 
 class ListenerFilter(Spec, frozen=True):
     kind: ListenerFilterKind
     name: str
     disabled: PortPredicate | None = None
-    mark: int = 0
-    """ORIGINAL_SRC's SO_MARK."""
 
 
 class CodecType(IntEnum):
@@ -81,7 +78,6 @@ class Http1Settings(Spec, frozen=True):
     header_case: HeaderCase = HeaderCase.LOWER
     allow_chunked_length: bool = False
     allow_absolute_url: bool = True
-    send_fully_qualified_url: bool = False
 
 
 class Http2Settings(Spec, frozen=True):
@@ -195,7 +191,6 @@ class HttpConnectionManager(Spec, frozen=True, tag="hcm"):
     generate_request_id: bool = True
     preserve_external_request_id: bool = False
     always_set_request_id_in_response: bool = False
-    pack_trace_reason: bool = True
     add_user_agent: bool = False
     via: str = ""
     forward_client_cert: ForwardClientCert = ForwardClientCert.SANITIZE
@@ -243,8 +238,16 @@ class NetworkRbac(Spec, frozen=True, tag="rbac"):
     shadow_stat_prefix: str = ""
 
 
+class MetadataExchange(Spec, frozen=True, tag="mx"):
+    """Istio's TCP metadata exchange (envoy.tcp.metadataexchange): where ALPN chose `protocol`, each side's first bytes are a
+    frame of who it is, which the other takes out. `frame` is ours, whole."""
+
+    protocol: str
+    frame: bytes
+
+
 class PassNetworkFilter(Spec, frozen=True, tag="pass"):
-    """A known network filter without an effect on bytes here (metadata exchange without its ALPN, istio.stats ...)."""
+    """A known network filter without an effect on bytes here (istio.stats ...)."""
 
     name: str
 
@@ -256,7 +259,7 @@ class CloseConnection(Spec, frozen=True, tag="close"):
     reason: str
 
 
-NetworkFilter = HttpConnectionManager | TcpProxy | NetworkRbac | PassNetworkFilter | CloseConnection
+NetworkFilter = HttpConnectionManager | TcpProxy | NetworkRbac | MetadataExchange | PassNetworkFilter | CloseConnection
 
 
 class FilterChain(Spec, frozen=True):
@@ -309,8 +312,6 @@ class Listener(Spec, frozen=True):
     direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     stat_prefix: str = ""
     connection_limit: int | None = None
-    drain_modify_only: bool = False
-    ignore_global_limit: bool = False
     max_accepts_per_event: int | None = None
     socket_uid: bytes = b""
     base_uid: bytes = b""

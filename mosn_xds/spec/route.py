@@ -218,7 +218,6 @@ class VirtualHost(Spec, frozen=True):
     per_filter: tuple[tuple[str, PerFilter], ...] = ()
     include_attempt_count: bool = False
     include_attempt_count_in_response: bool = False
-    include_is_timeout_retry: bool = False
     body_buffer_limit_bytes: int | None = None
     metadata: bytes = b""
 

@@ -9,6 +9,7 @@ from typing import Any
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.ads.transport import UNIX_PATH_LIMIT_BYTES, GrpcTarget
 from mosn_xds.control.bootstrap.model import XdsServer
+from mosn_xds.control.translate.common import refuse_version_2
 from mosn_xds.control.translate.take import Report, Take
 from mosn_xds.xds.messages import unpack
 
@@ -21,7 +22,7 @@ def take_server(take: Take, clusters: Mapping[str, Any]) -> XdsServer:
     api = take.integer("api_type")
     if api not in _GRPC:
         raise take.error("api_type", "only GRPC and DELTA_GRPC are supported", "REST is not")
-    take.skip("transport_api_version")
+    refuse_version_2(take, "transport_api_version")
     services = take.children("grpc_services")
     if len(services) != 1:
         raise take.error(

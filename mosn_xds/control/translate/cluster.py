@@ -28,6 +28,7 @@ from mosn_xds.spec.cluster import (
     UpstreamProtocol,
 )
 from mosn_xds.spec.common import Address
+from mosn_xds.spec.listener import MetadataExchange
 from mosn_xds.xds.messages import TYPE_PREFIX
 
 ENDPOINTS_URL = f"{TYPE_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
@@ -76,7 +77,11 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
     panic = None if common is None else common.wrapped_number("healthy_panic_threshold")
     eds_name = _take_eds(take, name, discovery)
     endpoints, dns = _take_members(take, name, discovery, context)
-    _take_filters(take, context)
+    exchange = _take_filters(take, context)
+    take.ignore_given(
+        ignore_health_on_host_removal="there are no active health checks",
+        close_connections_on_host_health_failure="there are no active health checks",
+    )
     if take.wrapped_flag("wait_for_warm_on_init") is False:
         take.ignore("wait_for_warm_on_init", "every cluster warms before it serves")
     transport = take_transport(take, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
@@ -105,8 +110,6 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
         override_auto_sni_header=options.override_auto_sni_header,
         panic_threshold_percent=50.0 if panic is None else panic,
         locality_weighted=weighted,
-        ignore_health_on_host_removal=take.flag("ignore_health_on_host_removal"),
-        close_connections_on_host_health_failure=take.flag("close_connections_on_host_health_failure"),
         source_address=source,
         extra_source_addresses=extra_sources,
         keepalive=take_keepalive(None if connection is None else connection.child("tcp_keepalive")),
@@ -118,6 +121,7 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
         alt_stat_name=take.text("alt_stat_name"),
         eds_name=eds_name,
         added_via_api=not context.options.static,
+        metadata_exchange=exchange,
     )
     return ClusterParts(cluster, endpoints, dns)
 
@@ -294,15 +298,18 @@ def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatc
     return tuple(found)
 
 
-def _take_filters(take: Take, context: Context) -> None:
-    """Upstream network filters: those that are known do nothing to what is forwarded, others refuse the cluster."""
+def _take_filters(take: Take, context: Context) -> MetadataExchange | None:
+    """Upstream network filters: Istio's exchange of metadata is known, others refuse the cluster."""
+    exchange: MetadataExchange | None = None
     for one in take.children("filters") if take.has("filters") else ():
         name = one.text("name")
         if is_skipped(one, context, name):
             continue
         found = take_configured(one, context, Category.UPSTREAM_FILTER, name)
+        exchange = exchange or found.value
         if found.value is None and not is_left_out(one, found):
             raise one.error(
                 "typed_config",
                 f"Didn't find a registered implementation for '{name}' with type URL: '{found.type_name}'",
             )
+    return exchange

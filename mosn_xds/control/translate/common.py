@@ -153,13 +153,19 @@ def take_source(take: Take | None) -> tuple[Source, float]:
     if take is None:
         return ADS, DEFAULT_FETCH_TIMEOUT_S
     timeout_s = take.duration("initial_fetch_timeout")
-    version = take.integer("resource_api_version")
-    if version == _API_V2:
-        raise take.error("resource_api_version", "the xDS API version 2 is gone", "use V3")
+    refuse_version_2(take, "resource_api_version")
     return _source(take), DEFAULT_FETCH_TIMEOUT_S if timeout_s is None else timeout_s
 
 
 _API_V2 = 1
+
+
+def refuse_version_2(take: Take, name: str) -> None:
+    """core.ApiVersion. Raises ConfigError for the one that nobody speaks any more."""
+    if take.integer(name) == _API_V2:
+        raise take.error(name, "the xDS API version 2 is gone", "use V3")
+
+
 _API_TYPES = {2: SourceKind.GRPC, 3: SourceKind.DELTA_GRPC, 5: SourceKind.ADS, 6: SourceKind.ADS}
 
 
@@ -179,7 +185,7 @@ def _source(take: Take) -> Source:
     kind = _API_TYPES.get(api.integer("api_type"))
     if kind is None:
         raise api.error("api_type", "only GRPC and DELTA_GRPC are supported")
-    api.skip("transport_api_version")
+    refuse_version_2(api, "transport_api_version")
     services = api.children("grpc_services")
     if len(services) != 1:
         raise api.error("grpc_services", "exactly one gRPC service is needed")

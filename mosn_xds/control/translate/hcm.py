@@ -65,6 +65,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
     mappers, body_format = take_local_reply(take, context)
     strict = take.wrapped_flag("stream_error_on_invalid_http_message")
     override = None if http1 is None else http1.wrapped_flag("override_stream_error_on_invalid_http_message")
+    _take_request_id(take, context)
     return HttpConnectionManager(
         stat_prefix=take.text("stat_prefix"),
         filters=take_http_filters(take, context),
@@ -100,7 +101,6 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         generate_request_id=take.wrapped_flag("generate_request_id") is not False,
         preserve_external_request_id=take.flag("preserve_external_request_id"),
         always_set_request_id_in_response=take.flag("always_set_request_id_in_response"),
-        pack_trace_reason=_take_pack_trace_reason(take, context),
         add_user_agent=bool(take.wrapped_flag("add_user_agent")),
         via=take.text("via"),
         forward_client_cert=take.enum("forward_client_cert_details", ForwardClientCert),
@@ -153,14 +153,14 @@ def _take_tracing(take: Take) -> bool:
     return given
 
 
-def _take_pack_trace_reason(take: Take, context: Context) -> bool:
+def _take_request_id(take: Take, context: Context) -> None:
+    """There is one way to make ids; another one is refused."""
     extension = take.child("request_id_extension")
     if extension is None or not extension.has("typed_config"):
-        return True
+        return
     found = context.extension(extension, "typed_config", Category.REQUEST_ID, "")
     if found.value is None:
         raise extension.error("typed_config", f"Didn't find a registered implementation for type: '{found.type_name}'")
-    return bool(found.value.pack_trace_reason)
 
 
 def _take_upgrades(take: Take) -> tuple[Upgrade, ...]:

@@ -22,6 +22,7 @@ def take_http1(take: Take | None, context: Context) -> Http1Settings:
     if take is None:
         return Http1Settings()
     absolute = take.wrapped_flag("allow_absolute_url")
+    take.ignore_given(send_fully_qualified_url="request lines have a path")
     return Http1Settings(
         take.flag("accept_http_10"),
         take.text("default_host_for_http_10"),
@@ -29,7 +30,6 @@ def take_http1(take: Take | None, context: Context) -> Http1Settings:
         _take_case(take.child("header_key_format"), context),
         take.flag("allow_chunked_length"),
         absolute is not False,
-        take.flag("send_fully_qualified_url"),
     )
 
 

@@ -44,8 +44,11 @@ def take_listener(take: Take, context: Context) -> Listener:
     buffer = take.wrapped_integer("per_connection_buffer_limit_bytes")
     timeout_s = take.duration("listener_filters_timeout")
     limit = context.options.runtime.get(f"envoy.resource_limits.listener.{name}.connection_limit")
-    if take.has("bypass_overload_manager"):
-        take.ignore("bypass_overload_manager", "there is no overload manager")
+    take.ignore_given(
+        bypass_overload_manager="there is no overload manager",
+        drain_type="a failed health check drains every listener",
+        ignore_global_conn_limit="there is no global limit",
+    )
     listener = Listener(
         name=name,
         addresses=addresses,
@@ -67,8 +70,6 @@ def take_listener(take: Take, context: Context) -> Listener:
         direction=take.enum("traffic_direction", TrafficDirection),
         stat_prefix=take.text("stat_prefix"),
         connection_limit=limit if isinstance(limit, int) else None,
-        drain_modify_only=take.integer("drain_type") == 1,
-        ignore_global_limit=take.flag("ignore_global_conn_limit"),
         max_accepts_per_event=take.wrapped_integer("max_connections_to_accept_per_socket_event"),
         route_tables=_route_tables(chains, default),
     )

@@ -20,10 +20,9 @@ def take_listener_filters(parent: Take, context: Context) -> tuple[ListenerFilte
                 take.one_of("config_discovery") or "typed_config",
                 f"Didn't find a registered implementation for '{name}' with type URL: '{extension.type_name}'",
             )
-        kind, mark = extension.value
         predicate = take.child("filter_disabled")
         disabled = None if predicate is None else _take_predicate(predicate)
-        found.append(ListenerFilter(kind, name, disabled, mark))
+        found += [ListenerFilter(kind, name, disabled) for kind in extension.value]
     return tuple(found)
 
 
@@ -42,29 +41,33 @@ def _take_predicate(take: Take) -> PortPredicate:
     return PortPredicate("any")
 
 
-_Kind = tuple[ListenerFilterKind, int]
+_Kinds = tuple[ListenerFilterKind, ...]
 
 
-def original_dst(take: Take, context: Context, name: str) -> _Kind:
+def original_dst(take: Take, context: Context, name: str) -> _Kinds:
     """envoy.filters.listener.original_dst."""
-    return ListenerFilterKind.ORIGINAL_DST, 0
+    return (ListenerFilterKind.ORIGINAL_DST,)
 
 
-def tls_inspector(take: Take, context: Context, name: str) -> _Kind:
+def tls_inspector(take: Take, context: Context, name: str) -> _Kinds:
     """envoy.filters.listener.tls_inspector."""
-    return ListenerFilterKind.TLS_INSPECTOR, 0
+    return (ListenerFilterKind.TLS_INSPECTOR,)
 
 
-def http_inspector(take: Take, context: Context, name: str) -> _Kind:
+def http_inspector(take: Take, context: Context, name: str) -> _Kinds:
     """envoy.filters.listener.http_inspector."""
-    return ListenerFilterKind.HTTP_INSPECTOR, 0
+    return (ListenerFilterKind.HTTP_INSPECTOR,)
 
 
-def proxy_protocol(take: Take, context: Context, name: str) -> _Kind:
+def proxy_protocol(take: Take, context: Context, name: str) -> _Kinds:
     """envoy.filters.listener.proxy_protocol."""
-    return ListenerFilterKind.PROXY_PROTOCOL, 0
+    return (ListenerFilterKind.PROXY_PROTOCOL,)
 
 
-def original_src(take: Take, context: Context, name: str) -> _Kind:
-    """envoy.filters.listener.original_src."""
-    return ListenerFilterKind.ORIGINAL_SRC, take.integer("mark")
+def original_src(take: Take, context: Context, name: str) -> _Kinds:
+    """envoy.filters.listener.original_src: upstreams see this machine's address, not the client's."""
+    why = "connections to upstreams come from this machine's own address"
+    take.left.clear()
+    take.ignore("", why)
+    take.warn("", f"{name} has no effect: {why}")
+    return ()

@@ -123,7 +123,6 @@ def _take_virtual_host(take: Take, body_limit_bytes: int, context: Context) -> V
         per_filter=take_per_filter(take, context),
         include_attempt_count=take.flag("include_request_attempt_count"),
         include_attempt_count_in_response=take.flag("include_attempt_count_in_response"),
-        include_is_timeout_retry=take.flag("include_is_timeout_retry_header"),
         body_buffer_limit_bytes=_take_body_limit(take),
         metadata=take_metadata(take.child("metadata")),
     )

@@ -108,6 +108,12 @@ class Take:
         path = self.path(name)
         self.report.unread.append(f"{path} ({why})" if why else path)
 
+    def ignore_given(self, **reasons: str) -> None:
+        """`ignore` those of these fields that are set."""
+        for name, why in reasons.items():
+            if name in self.left:
+                self.ignore(name, why)
+
     def warn(self, name: str, text: str) -> None:
         """Something that an operator should know, short of a refusal."""
         self.report.warnings.append(f"{self.path(name)}: {text}")

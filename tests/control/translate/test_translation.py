@@ -298,6 +298,16 @@ def test_a_proxy_that_cannot_tunnel_closes() -> None:
     assert isinstance(found.spec.chains[0].filters[0], CloseConnection)
 
 
+def test_the_original_source_filter_is_left_out_and_says_so() -> None:
+    config = typed("filters.listener.original_src.v3.OriginalSrc", mark=7)
+    found = listener(listener_filters=[{"name": "source", "typed_config": config}])
+    assert isinstance(found.spec, Listener)
+    why = "connections to upstreams come from this machine's own address"
+    assert found.spec.listener_filters == ()
+    assert found.unread == (f"listener_filters[0].typed_config ({why})",)
+    assert found.warnings == (f"listener_filters[0].typed_config: source has no effect: {why}",)
+
+
 def test_unknown_fields_are_refused_where_that_is_asked() -> None:
     found = message_class(CLUSTERS_URL)
     assert found is not None

@@ -6,10 +6,8 @@ from mosn_xds.spec.filters import RouterFilter
 
 
 def translate(take: Take, context: Context, name: str) -> RouterFilter:
-    if take.has("upstream_http_filters"):
-        take.ignore("upstream_http_filters", "there are no upstream filters")
-    return RouterFilter(
-        take.flag("suppress_envoy_headers"),
-        take.flag("respect_expected_rq_timeout"),
-        tuple([header.lower() for header in take.texts("strict_check_headers")]),
+    take.ignore_given(
+        upstream_http_filters="there are no upstream filters",
+        strict_check_headers="x-envoy-* headers that make no sense are passed over",
     )
+    return RouterFilter(take.flag("suppress_envoy_headers"), take.flag("respect_expected_rq_timeout"))
