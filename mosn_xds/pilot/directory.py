@@ -43,7 +43,8 @@ class Directory:
 
     def read(self) -> bool:
         """Look at the files again; True if any has changed since the last call. Raises OSError without the directory."""
-        found = {path: _stamp(path) for path in sorted(self._path.iterdir()) if path.suffix in _SUFFIXES}
+        paths = [path for path in sorted(self._path.iterdir()) if path.suffix in _SUFFIXES]
+        found = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
         changed = found.keys() != self._files.keys()
         files: dict[Path, _File] = {}
         for path, stamp in found.items():
@@ -68,8 +69,12 @@ class Directory:
         return merged
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """None for a file that is gone: editors write another one and rename it."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
     return status.st_mtime_ns, status.st_size
 
 
@@ -77,7 +82,7 @@ def load_file(path: Path) -> dict[str, dict[str, bytes]]:
     """The resources of one file, by type and name. Raises ConfigError with the place in the file."""
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}", path=path.name) from None
     if content is None:
         return {}
@@ -104,7 +109,7 @@ def encode_resource(entry: Any, where: str) -> tuple[str, str, bytes]:
     _import_types(fields)
     try:
         message = json_format.ParseDict(fields, found())
-    except json_format.ParseError as error:
+    except (json_format.ParseError, TypeError, ValueError) as error:
         raise ConfigError(str(error), path=where) from None
     type_url = PREFIX + found.DESCRIPTOR.full_name
     name = getattr(message, NAME_FIELDS.get(type_url, "name"), "")

@@ -192,6 +192,8 @@ class AgentProcess:
                     nursery.start_soon(self._guard, repr(service), lambda service=service: service(self))
                 await self._ended.wait()
                 nursery.cancel_scope.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # we are on our way; one that comes now must not change the exit code
         _log.info("exiting with %d", self._exit_code)
         return self._exit_code
 
@@ -208,7 +210,7 @@ class AgentProcess:
 
     async def _supervise(self) -> None:
         await self.supervisor.run()
-        self._end(0)
+        self._end(self._exit_code)
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -249,7 +251,8 @@ class AgentProcess:
         self._server_stats.initialization_time_ms.record(self.uptime_s * 1000)
         _log.info("all %d workers serve: initialized in %.0f ms", len(self.supervisor.slots), self.uptime_s * 1000)
         if self.options.mode is Mode.INIT_ONLY:
-            self._end(1 if supervisor.attainable.holes else 0)
+            self._exit_code = 1 if supervisor.attainable.holes else 0
+            supervisor.begin_shutdown(0.0, 0.0)
 
     def _measure(self) -> None:
         stats = self._server_stats

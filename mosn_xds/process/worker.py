@@ -120,6 +120,7 @@ class WorkerProcess:
         self._engine: ServingEngine | None = None
         self._nursery: trio.Nursery | None = None
         self._draining: dict[str, int] = {}
+        self._stopping = False
         self._has_served = False
         self._has_told = False
         """Every group of the first generation has been reported."""
@@ -185,7 +186,8 @@ class WorkerProcess:
         if self._engine is None:
             self._drained.set()
             return
-        _log.warning("the agent is gone: closing listeners, exiting in %g s at most", ORPHAN_LIMIT_S)
+        if not self._stopping:
+            _log.warning("the agent is gone: closing listeners, exiting in %g s at most", ORPHAN_LIMIT_S)
         self._engine.drain_listeners(inbound_only=False, graceful=False)
         self._engine.begin_shutdown(ORPHAN_LIMIT_S, ORPHAN_IDLE_S, self._drained.set)
         with trio.move_on_after(ORPHAN_LIMIT_S):
@@ -222,6 +224,7 @@ class WorkerProcess:
             case feed.SetHealthFailed(failed):
                 engine.set_health_failed(failed)
             case feed.Shutdown(limit_s, idle_s):
+                self._stopping = True
                 engine.begin_shutdown(limit_s, idle_s, self._drained.set)
             case feed.ReopenLogs():
                 self._reopen_logs(engine)

@@ -1,8 +1,11 @@
 """The command for people: what it prints, and what a script can do with its exit codes."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -67,3 +70,32 @@ def test_the_demo_of_mutual_tls_shows_the_peer_and_a_rotation_and_leaves_nothing
 def test_the_demo_of_mutual_tls_is_not_kept_up():
     done = mosn_xds("demo", "--mtls", "--serve")
     assert done.returncode == 2 and "--mtls" in done.stderr
+
+
+def test_the_demo_that_is_kept_up_survives_a_broken_file_and_serves_what_was_good():
+    command = [sys.executable, "-u", "-m", "mosn_xds.cli.main", "demo", "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+
+        def read_until(mark: str) -> str:
+            text = ""
+            for line in demo.stdout:
+                text += line
+                if mark in line:
+                    return text
+            raise AssertionError(text)
+
+        try:
+            said = read_until("Ctrl-C ends it.")
+            shop = re.search(r"curl -s (http://\S+/books)", said)[1]
+            file = Path(re.search(r"EDITOR (\S+)", said)[1])
+            good = file.read_text()
+            file.write_text("resources: [\n")
+            assert "routes.yaml" in read_until("is not served as it stands")
+            with urllib.request.urlopen(shop, timeout=5) as answer:
+                assert answer.status == 200
+            file.write_text(good.replace("/old", "/older"))
+            read_until("pushed RouteConfiguration: 1 new or changed")
+        finally:
+            demo.send_signal(signal.SIGINT)
+            code = demo.wait(20)
+    assert code == 0

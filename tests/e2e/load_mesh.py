@@ -239,21 +239,48 @@ def in_turn(*kinds: ChangeKind) -> Callable[[], ChangeKind]:
     return lambda: next(turns)
 
 
-def unused_clusters(count: int, *, salt: int = 0) -> dict[str, dict[str, bytes]]:
+def unused_clusters(count: int, *, salt: int = 0, prefix: str = "unused") -> dict[str, dict[str, bytes]]:
     """So many EDS clusters with their endpoints, which nobody uses; another salt changes all of them."""
     found: dict[str, dict[str, bytes]] = {}
     for number in range(count):
-        name = f"unused-{number}"
+        name = f"{prefix}-{number}"
         cluster = {"@type": f"{_TYPES}config.cluster.v3.Cluster", **_eds_cluster(name)}
         cluster["connect_timeout"] = f"{1 + salt}s"
         endpoints = {
             "@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment",
             **_assignment(name, [1024 + (number + salt) % 60000]),
         }
-        for fields in (cluster, endpoints):
-            type_url, name, raw = encode_resource(fields, "unused")
-            found.setdefault(type_url, {})[name] = raw
+        _add(found, cluster)
+        _add(found, endpoints)
     return found
+
+
+def unused_listeners(count: int, *, prefix: str) -> dict[str, dict[str, bytes]]:
+    """So many listeners that are only reached by their original destination, each with statistics of its own."""
+    found: dict[str, dict[str, bytes]] = {}
+    for number in range(count):
+        name = f"{prefix}-{number}"
+        manager = {
+            "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": name,
+            "route_config": {"virtual_hosts": []},
+            "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+        }
+        listener = {
+            "@type": f"{_TYPES}config.listener.v3.Listener",
+            "name": name,
+            "stat_prefix": name,
+            "address": socket_address(1024 + number),
+            "bind_to_port": False,
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        }
+        _add(found, listener)
+    return found
+
+
+def _add(found: dict[str, dict[str, bytes]], fields: dict[str, Any]) -> None:
+    type_url, name, raw = encode_resource(fields, "unused")
+    found.setdefault(type_url, {})[name] = raw
 
 
 def _eds_cluster(name: str) -> dict[str, Any]:

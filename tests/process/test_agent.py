@@ -131,6 +131,7 @@ def test_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
         assert found.process.wait(5) == 1
         assert time.monotonic() - start < 1
         wait_for(found.leaves_nothing)
+        assert "the agent is gone" not in found.log.read_text()
 
 
 def test_workers_of_a_killed_agent_leave_and_its_successor_serves_the_port_within_three_seconds(tmp_path: Path) -> None:

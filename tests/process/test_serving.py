@@ -290,3 +290,4 @@ def test_init_only_exits_once_everything_could_serve(world: World) -> None:
     )
     world.proxies.append(proxy)
     assert proxy.process.wait(10) == 0
+    assert "the agent is gone" not in proxy.log_path.read_text()

@@ -101,6 +101,17 @@ class Demo:
             raise DemoFailed(f"{file}: {problem}")
         self._resources.replace(self._directory.resources())
 
+    def look_again(self) -> None:
+        """Serve what a user has changed in the directory, and say so; a file that is bad keeps its last good content."""
+        if not self._directory.read():
+            return
+        for file, problem in self._directory.problems.items():
+            self._console.print(f"{file} is not served as it stands: {problem}", highlight=False, markup=False)
+        for change in self._resources.replace(self._directory.resources()):
+            kind = change.type_url.rpartition(".")[2]
+            counts = f"{len(change.upserts)} new or changed, {len(change.removed)} removed"
+            self._console.print(f"pushed {kind}: {counts}", highlight=False)
+
     def remove_file(self, name: str) -> None:
         (self._mesh / name).unlink()
         self.serve_files({})
@@ -156,7 +167,7 @@ def serve(console: Console) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(0.5)
-                demo.serve_files({})
+                demo.look_again()
     return 0
 
 

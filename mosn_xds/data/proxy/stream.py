@@ -235,10 +235,12 @@ class Stream(Deadlines):
             try:
                 result = await verdict
             except Exception:
+                self.hcm.clock.refresh()
                 if not self.ended:
                     self._filter_failed(name)
                 return
             self._task = None
+            self.hcm.clock.refresh()  # no batch of the reactor brought us here: its time is that of the last one
             if self.ended:
                 return
             if isinstance(result, Reply):
@@ -252,6 +254,7 @@ class Stream(Deadlines):
         """Go on after PAUSE."""
         if self.ended:
             return
+        self.hcm.clock.refresh()  # a filter's own task may have waited long
         if self._paused_at >= 0:
             at, self._paused_at = self._paused_at, -1
             self._run_request(at)
