@@ -29,6 +29,12 @@ UNLIMITED = Breakers(max_connections=None, max_pending_requests=None, max_reques
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
+def limited(**limits: int) -> Breakers:
+    """Thresholds of which only these are finite."""
+    fields = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"))
+    return Breakers(**(fields | limits))
+
+
 def endpoints(name: str, *members: Endpoint | int, **fields: Any) -> Endpoints:
     """Endpoints of one locality; a number is a port of this machine."""
     specs = tuple(Endpoint(Address("127.0.0.1", m)) if isinstance(m, int) else m for m in members)

@@ -4,7 +4,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.spec.cluster import Breakers
-from tests.data.upstream.harness import OK, Attempt, Upstream, World, later, request, run, settled
+from tests.data.upstream.harness import OK, Attempt, Upstream, World, later, limited, request, run, settled
 
 
 def test_the_connection_used_last_is_used_next() -> None:
@@ -95,11 +95,6 @@ def test_an_attempt_may_try_again_from_within_its_failure() -> None:
         assert await second.over() == "end"
 
     run(story)
-
-
-def limited(**limits: int) -> Breakers:
-    fields = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"))
-    return Breakers(**(fields | limits))
 
 
 def test_at_most_so_many_requests_are_active() -> None:

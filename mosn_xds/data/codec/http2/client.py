@@ -96,7 +96,7 @@ class Http2ClientCodec(Http2Codec):
     def on_stream_error(self, stream_id: int, code: int) -> None:
         if self._over:
             return
-        if code == ErrorCode.REFUSED_STREAM:
+        if code == ErrorCode.REFUSED_STREAM and self.goaway_received:  # else it is our own end that closes streams
             if self._forget(stream_id):
                 self._events.append(StreamReset(stream_id, ResetReason.REMOTE_REFUSED, codes.REMOTE_REFUSED))
         elif code == ErrorCode.PROTOCOL_ERROR:
