@@ -199,9 +199,10 @@ class Http2Connection(ServerConnection):
         if self._closing:
             return
         hcm = self.hcm
-        idle_s = hcm.spec.http2.keepalive_idle_interval_s
-        if idle_s is not None and self._keepalive is not None and self._is_stale(idle_s):
-            self._keepalive.probe()
+        if self._keepalive is not None:
+            idle_s = hcm.spec.http2.keepalive_idle_interval_s
+            if idle_s is not None and self._is_stale(idle_s):
+                self._keepalive.probe()
         self.requests += 1
         self.stats.downstream_rq_http2_total += 1
         stream = Stream(self, event.stream_id, event.head)
