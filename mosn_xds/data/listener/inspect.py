@@ -12,7 +12,15 @@ from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP
 
 from mosn_xds.data.listener.original_dst import original_destination
 from mosn_xds.data.listener.proxy_header import MAX_HEADER_BYTES, parse_proxy_header
-from mosn_xds.data.listener.sniff import MAX_CLIENT_HELLO_BYTES, MAX_HTTP_PREFIX_BYTES, Sniff, sniff_http, sniff_tls
+from mosn_xds.data.listener.sniff import (
+    MAX_CLIENT_HELLO_BYTES,
+    MAX_HTTP_PREFIX_BYTES,
+    ClientHello,
+    Sniff,
+    sniff_http,
+    sniff_tls,
+)
+from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.observe.info import ConnectionInfo
@@ -20,6 +28,7 @@ from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind,
 
 _EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET
 _HANG_UP = EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_HTTP_FOUND = {"http/1.0": "http10_found", "http/1.1": "http11_found", "h2c": "http2_found"}
 _IMPLICIT_ORIGINAL_DST = ListenerFilter(ListenerFilterKind.ORIGINAL_DST, "envoy.filters.listener.original_dst")
 
 
@@ -56,7 +65,7 @@ class Inspection:
     """
 
     __slots__ = (
-        "_data", "_done", "_filters", "_info", "_listener", "_position", "_reactor", "_result", "_sock", "_timer",
+        "_data", "_done", "_filters", "_info", "_listener", "_position", "_reactor", "_result", "_sock", "_stats", "_timer",
         "_waiting", "peer_closed", "timed_out",
     )  # fmt: skip
 
@@ -66,12 +75,14 @@ class Inspection:
         sock: socket.socket,
         info: ConnectionInfo,
         listener: Listener,
+        stats: InspectorStats,
         done: "Callable[[Inspection, Inspected | None], None]",
     ) -> None:
         self._reactor = reactor
         self._sock = sock
         self._info = info
         self._listener = listener
+        self._stats = stats
         self._done: Callable[[Inspection, Inspected | None], None] | None = done
         self._filters = listener.listener_filters
         if listener.use_original_dst:
@@ -169,12 +180,28 @@ class Inspection:
         if data is None:
             return _REFUSE if self.peer_closed else _WAIT
         found = sniff_tls(data)
-        if found is Sniff.MORE:
-            return _WAIT if len(data) < MAX_CLIENT_HELLO_BYTES else _REFUSE
-        if not isinstance(found, Sniff):
+        if found is Sniff.MORE and len(data) < MAX_CLIENT_HELLO_BYTES:
+            return _WAIT
+        stats = self._stats.tls
+        if isinstance(found, ClientHello):
             result = self._result
             result.transport = "tls"
             result.sni, result.alpns = found
+            stats.tls_found += 1
+            if found.sni:
+                stats.sni_found += 1
+            else:
+                stats.sni_not_found += 1
+            if found.alpns:
+                stats.alpn_found += 1
+            else:
+                stats.alpn_not_found += 1
+        elif found is Sniff.MORE:
+            stats.client_hello_too_large += 1
+            return _REFUSE
+        else:
+            stats.tls_not_found += 1
+        stats.bytes_processed.record(len(data))
         return _DONE
 
     def _inspect_http(self) -> _Outcome:
@@ -184,10 +211,15 @@ class Inspection:
         if data is None:
             return _REFUSE if self.peer_closed else _WAIT
         found = sniff_http(data)
-        if found is Sniff.MORE:
-            return _WAIT if len(data) < MAX_HTTP_PREFIX_BYTES else _DONE
-        if not isinstance(found, Sniff):
-            self._result.alpns = (found,)
+        if found is Sniff.MORE and len(data) < MAX_HTTP_PREFIX_BYTES:
+            return _WAIT
+        stats = self._stats.http
+        if isinstance(found, Sniff):
+            stats.http_not_found += 1
+            return _DONE
+        self._result.alpns = (found,)
+        name = _HTTP_FOUND[found]
+        setattr(stats, name, getattr(stats, name) + 1)
         return _DONE
 
     def _take_proxy_header(self) -> _Outcome:

@@ -124,6 +124,7 @@ class Listener:
             sock,
             info,
             listener,
+            self._manager.inspectors,
             self._finish_inspection(sock, info, handed_over),
         )
         self._inspections.add(inspection)

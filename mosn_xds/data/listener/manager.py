@@ -15,6 +15,7 @@ from typing import Any
 from mosn_xds.base.sockets import listen_backlog
 from mosn_xds.data.listener.chain import Chain
 from mosn_xds.data.listener.listener import Listener
+from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.acceptor import Acceptor
 from mosn_xds.data.net.address import address_of
 from mosn_xds.data.net.reactor import Reactor
@@ -95,6 +96,7 @@ class ListenerManager:
     """See the module's text."""
 
     def __init__(self, context: WorkerContext) -> None:
+        self.inspectors = InspectorStats(context.stats)
         self._context = context
         self._places: dict[str, _Place] = {}
         self._staged: dict[str, Listener] = {}

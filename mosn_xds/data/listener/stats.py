@@ -1,6 +1,6 @@
 """Statistics of a listener, under Envoy's names (``listener.ADDRESS.``)."""
 
-from mosn_xds.base.stats import Histogram, StatGroup
+from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
 
 
 class ListenerStats(StatGroup):
@@ -43,6 +43,54 @@ class ListenerStats(StatGroup):
     downstream_cx_active: int
     downstream_pre_cx_active: int
     downstream_cx_length_ms: Histogram
+
+
+class TlsInspectorStats(StatGroup):
+    """``tls_inspector.``; `bytes_processed` is how much of a connection it took to tell."""
+
+    COUNTERS = (
+        "client_hello_too_large",
+        "tls_found",
+        "tls_not_found",
+        "alpn_found",
+        "alpn_not_found",
+        "sni_found",
+        "sni_not_found",
+    )
+    HISTOGRAMS = ("bytes_processed",)
+    __slots__ = (*COUNTERS, *HISTOGRAMS)
+
+    client_hello_too_large: int
+    tls_found: int
+    tls_not_found: int
+    alpn_found: int
+    alpn_not_found: int
+    sni_found: int
+    sni_not_found: int
+    bytes_processed: Histogram
+
+
+class HttpInspectorStats(StatGroup):
+    """``http_inspector.``."""
+
+    COUNTERS = ("read_error", "http10_found", "http11_found", "http2_found", "http_not_found")
+    __slots__ = COUNTERS
+
+    read_error: int
+    http10_found: int
+    http11_found: int
+    http2_found: int
+    http_not_found: int
+
+
+class InspectorStats:
+    """What all inspections of a worker count in."""
+
+    __slots__ = ("http", "tls")
+
+    def __init__(self, stats: StatRegistry) -> None:
+        self.tls = stats.group(TlsInspectorStats, "tls_inspector.")
+        self.http = stats.group(HttpInspectorStats, "http_inspector.")
 
 
 class WorkerListenerStats(StatGroup):

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
 
+_BY_PEER = (
+    CloseReason.REMOTE_CLOSE,
+    CloseReason.REMOTE_RESET,
+    CloseReason.FINISHED,
+    CloseReason.HANDSHAKE_FAILED,
+)
+
+
 class ServerConnection:
     """One downstream connection of a connection manager; the consumer of its wire."""
 
@@ -73,6 +81,9 @@ class ServerConnection:
             self._max_deadline = now + hcm.max_connection_duration_s
             self.stats.downstream_cx_total += 1
             self.stats.downstream_cx_active += 1
+            if self.info.tls is not None:
+                self.stats.downstream_cx_ssl_total += 1
+                self.stats.downstream_cx_ssl_active += 1
         else:
             self._idle_deadline = predecessor._idle_deadline
             self._max_deadline = predecessor._max_deadline
@@ -145,7 +156,7 @@ class ServerConnection:
         """Accepted sockets are connected from the start; a handshake needs nothing of us."""
 
     def on_closed(self, reason: CloseReason) -> None:
-        if reason in (CloseReason.REMOTE_CLOSE, CloseReason.REMOTE_RESET, CloseReason.FINISHED):
+        if reason in _BY_PEER:
             self._by_peer = True
         self._lose("downstream_remote_disconnect")
         self._end()
@@ -187,6 +198,8 @@ class ServerConnection:
         else:
             stats.downstream_cx_destroy_local += 1
         stats.downstream_cx_active -= 1
+        if self.info.tls is not None:
+            stats.downstream_cx_ssl_active -= 1
         stats.downstream_cx_length_ms.record((self.clock.now - self.info.start_s) * 1000)
         self._release()
         self._downstream.done(self)

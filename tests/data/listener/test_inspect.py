@@ -7,7 +7,9 @@ import pytest
 import trio
 import trio.testing
 
+from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.listener.inspect import Inspected, Inspection
+from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.spec.common import Address
@@ -34,7 +36,7 @@ class Guest:
         spec = Listener("test", (), listener_filters=filters, **listener)
         self.results: list[Inspected | None] = []
         self._over = trio.Event()
-        self.inspection = Inspection(reactor, self.near, self.info, spec, self._done)
+        self.inspection = Inspection(reactor, self.near, self.info, spec, InspectorStats(StatRegistry()), self._done)
 
     def _done(self, inspection: Inspection, result: Inspected | None) -> None:
         assert inspection is self.inspection
