@@ -23,13 +23,6 @@ def rbac(take: Take, context: Context, name: str) -> NetworkRbac | CloseConnecti
     )
 
 
-def metadata_exchange(take: Take, context: Context, name: str) -> PassNetworkFilter:
-    """envoy.tcp.metadataexchange.config.MetadataExchange, downstream and upstream."""
-    take.left.clear()
-    take.ignore("", "peers' metadata is not exchanged")
-    return PassNetworkFilter(name)
-
-
 def istio_stats(take: Take, context: Context, name: str) -> PassNetworkFilter:
     """stats.PluginConfig."""
     take.left.clear()

@@ -89,6 +89,11 @@ class UpstreamCluster(Protocol):
     stats: StatGroup
     """``cluster.NAME.``"""
 
+    @property
+    def metadata(self) -> bytes:
+        """Its filter metadata as JSON, empty for none."""
+        ...
+
 
 class FilterStream(Protocol):
     """What a filter may know of and do to its stream."""

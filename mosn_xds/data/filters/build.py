@@ -58,7 +58,7 @@ def _build(config: spec.FilterConfig, context: FilterContext, worker: Worker) ->
         case spec.GrpcStatsFilter():
             return GrpcStatsFilter(config, worker.stats)
         case spec.PeerMetadataFilter():
-            return PeerMetadataFilter()
+            return PeerMetadataFilter(config)
         case spec.ExtensionFilter():
             return load_filter(config, context)
         case spec.UnknownFilter():

@@ -35,6 +35,7 @@ class Chain:
         "close_reason",
         "connections",
         "drain",
+        "exchange",
         "guards",
         "spec",
         "terminal",
@@ -57,6 +58,7 @@ class Chain:
         self.drain = DrainState(context.drain)
         self.connections: set[Served] = set()
         self.guards: list[NetworkRbacFilter] = []
+        self.exchange: spec.MetadataExchange | None = None
         self.terminal: Terminal | None = None
         self.close_reason: str | None = None
         self.tls: ServerTls | None = None
@@ -86,9 +88,11 @@ class Chain:
         if isinstance(network_filter, spec.HttpConnectionManager):
             self.terminal = HttpConnectionManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, spec.TcpProxy):
-            self.terminal = TcpProxy(network_filter, context)
+            self.terminal = TcpProxy(network_filter, context, self.exchange)
         elif isinstance(network_filter, spec.NetworkRbac):
             self.guards.append(NetworkRbacFilter(network_filter, context.stats))
+        elif isinstance(network_filter, spec.MetadataExchange):
+            self.exchange = network_filter
         elif isinstance(network_filter, spec.CloseConnection) and self.close_reason is None:
             self.close_reason = network_filter.reason
 

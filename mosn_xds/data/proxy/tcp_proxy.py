@@ -17,11 +17,13 @@ from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.hash_policy import HashPolicies
+from mosn_xds.data.proxy.peer_exchange import ExchangeSink, begin_exchange
 from mosn_xds.data.proxy.tcp_stats import TcpStats
 from mosn_xds.data.upstream.api import LbContext
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.tcp import TcpConnection
+from mosn_xds.spec.listener import MetadataExchange
 from mosn_xds.spec.listener import TcpProxy as TcpProxySpec
 
 _QUIET_S = 1.0
@@ -48,10 +50,12 @@ _CLOSED_DURATION = "max_connection_duration_reached"
 
 
 class TcpProxy:
-    """envoy.filters.network.tcp_proxy at work; a `Terminal`. Raises ConfigError for what cannot be built."""
+    """envoy.filters.network.tcp_proxy at work; a `Terminal`. Raises ConfigError for what cannot be built. `exchange` is the
+    chain's metadata exchange."""
 
-    def __init__(self, spec: TcpProxySpec, context: WorkerContext) -> None:
+    def __init__(self, spec: TcpProxySpec, context: WorkerContext, exchange: MetadataExchange | None = None) -> None:
         self.spec = spec
+        self.exchange = exchange
         self.context = context
         self.stats = context.stats.group(TcpStats, f"tcp.{spec.stat_prefix}.")
         self.hashes = HashPolicies(spec.hash_policy)
@@ -91,8 +95,8 @@ class TcpSession:
 
     __slots__ = (
         "__weakref__", "_clock", "_cluster", "_connection", "_counted_s", "_downstream", "_duration_timer", "_flushing",
-        "_idle_timer", "_moved_s", "_opening", "_pending", "_proxy", "_reactor", "_sent_bytes", "_stats", "_stream",
-        "_up", "info", "wire",
+        "_from_downstream", "_from_upstream", "_holds_upstream", "_idle_timer", "_moved_s", "_opening", "_pending", "_proxy",
+        "_reactor", "_sent_bytes", "_stats", "_stream", "_up", "info", "wire",
     )  # fmt: skip
 
     def __init__(self, proxy: TcpProxy, downstream: Downstream) -> None:
@@ -120,6 +124,9 @@ class TcpSession:
         duration_s = proxy.spec.max_downstream_connection_duration_s
         if duration_s is not None:
             self._duration_timer = self._reactor.timers.arm(duration_s, self._on_max_duration)
+        self._from_downstream: ExchangeSink | None = None
+        self._from_upstream: ExchangeSink | None = None
+        self._holds_upstream = False
         self.wire.set_bulk(self._to_upstream)
         self.wire.pause_reading()
         self._connect()
@@ -162,11 +169,18 @@ class TcpSession:
         self._connection = connection
         up = self._up = connection.wire
         up.consumer = _UpstreamSide(self)
-        up.set_bulk(self._to_downstream)
+        exchange = self._cluster.spec.metadata_exchange if self._cluster is not None else None
+        self._from_upstream = begin_exchange(exchange, up, self._to_downstream)
+        if self._from_upstream is None:
+            up.set_bulk(self._to_downstream)
         stream = self._stream
         stream.upstream_host = host
         stream.upstream_local = connection.local
         stream.upstream_tls = connection.wire.tls
+        facts = self.wire.tls
+        if self._proxy.exchange is not None and facts is not None and not facts.complete:
+            self._holds_upstream = True  # we tell who we are before the upstream says anything
+            up.pause_reading()
         self._moved_s = self._clock.now
         self._watch_idle()
         self.wire.resume_reading()
@@ -221,12 +235,18 @@ class TcpSession:
 
     def on_connected(self) -> None:
         """A handshake is complete; the connection to the upstream does not wait for it."""
+        self._from_downstream = begin_exchange(self._proxy.exchange, self.wire, self._to_upstream)
+        if self._holds_upstream and self._up is not None:
+            self._up.resume_reading()
+        self._holds_upstream = False
 
     def on_data(self, data: bytes) -> None:
         """Comes only from a wire that is not in bulk mode."""
         self._to_upstream(memoryview(data))
 
     def on_eof(self) -> None:
+        if self._from_downstream is not None:
+            self._from_downstream.finish()
         if self._up is not None:
             self._up.shutdown_write()
 
@@ -279,6 +299,8 @@ class TcpSession:
     # What the upstream side says.
 
     def on_upstream_eof(self) -> None:
+        if self._from_upstream is not None:
+            self._from_upstream.finish()
         self.wire.shutdown_write()
 
     def on_upstream_above_high_water(self) -> None:

@@ -164,6 +164,11 @@ class Cluster:
         return self._chooser.choose(context)
 
     @property
+    def metadata(self) -> bytes:
+        """Filter metadata as JSON, empty for none."""
+        return self.spec.metadata
+
+    @property
     def hosts(self) -> list[Host]:
         return self._original_dst.hosts if self._original_dst is not None else self._membership.hosts
 

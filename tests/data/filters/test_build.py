@@ -88,11 +88,29 @@ def test_unknown_filter_lets_nothing_pass() -> None:
     assert (answer.status, answer.details) == (503, "unknown_filter{no_such_filter}")
 
 
-def test_peer_metadata_reaches_nobody() -> None:
-    told = [(b"x-envoy-peer-metadata", b"x"), (b"a", b"b"), (b"x-envoy-peer-metadata-id", b"y")]
-    stream = FilterHarness(*chain(spec.PeerMetadataFilter())).request(fields=told)
+TOLD = [(b"x-envoy-peer-metadata", b"x"), (b"a", b"b"), (b"x-envoy-peer-metadata-id", b"y")]
+
+
+def test_what_peers_tell_reaches_nobody() -> None:
+    stream = FilterHarness(*chain(spec.PeerMetadataFilter())).request(fields=list(TOLD))
     assert stream.request.fields == [(b"a", b"b")]
-    assert stream.respond(fields=told)[0] == ResponseHead(200, [(b"a", b"b")])
+    assert stream.respond(fields=list(TOLD))[0] == ResponseHead(200, [(b"a", b"b")])
+
+
+def test_we_tell_the_upstream_who_we_are_whatever_the_application_says() -> None:
+    config = spec.PeerMetadataFilter(from_downstream=False, to_upstream=True, metadata="m", node_id="n")
+    stream = FilterHarness(*chain(config)).request(fields=list(TOLD))
+    ours = [(b"x-envoy-peer-metadata-id", b"n"), (b"x-envoy-peer-metadata", b"m")]
+    assert stream.request.fields == [(b"a", b"b"), *ours]
+
+
+def test_we_tell_the_downstream_if_it_told_us() -> None:
+    config = spec.PeerMetadataFilter(from_upstream=False, to_downstream=True, metadata="m", node_id="n")
+    ours = [(b"x-envoy-peer-metadata-id", b"n"), (b"x-envoy-peer-metadata", b"m")]
+    asked = FilterHarness(*chain(config)).request(fields=list(TOLD))
+    assert asked.respond(fields=[(b"c", b"d")])[0].fields == [(b"c", b"d"), *ours]
+    silent = FilterHarness(*chain(config)).request(fields=[(b"a", b"b")])
+    assert silent.respond(fields=[(b"c", b"d")])[0].fields == [(b"c", b"d")]
 
 
 def test_filter_by_entry_point_with_options() -> None:

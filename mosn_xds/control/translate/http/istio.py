@@ -2,7 +2,7 @@
 
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.filters import AlpnFilter, AlpnOverride, GrpcStatsFilter, IstioStatsFilter, PeerMetadataFilter
+from mosn_xds.spec.filters import AlpnFilter, AlpnOverride, GrpcStatsFilter, IstioStatsFilter
 
 _SERVER_GATEWAY = 1
 
@@ -23,13 +23,6 @@ def grpc_stats(take: Take, context: Context, name: str) -> GrpcStatsFilter:
         take.flag("enable_upstream_stats"),
         take.flag("replace_dots_in_grpc_service_name"),
     )
-
-
-def peer_metadata(take: Take, context: Context, name: str) -> PeerMetadataFilter:
-    """io.istio.http.peer_metadata.Config."""
-    take.left.clear()
-    take.ignore("", "peers' metadata headers are removed, not exchanged")
-    return PeerMetadataFilter()
 
 
 def alpn(take: Take, context: Context, name: str) -> AlpnFilter:
