@@ -192,6 +192,12 @@ BED = Bed(
         ),
         secure("names", downstream_tls(SERVER, OTHER)),
         secure("types", downstream_tls(RSA, SERVER)),
+        secure(
+            "ticketless",
+            downstream_tls(
+                SERVER, disable_stateless_session_resumption=True, disable_stateful_session_resumption=True
+            ),
+        ),
         secure("alpn", downstream_tls(SERVER, common={"alpn_protocols": ["http/1.1", "other"]})),
         secure(
             "old",
@@ -522,6 +528,42 @@ def test_slow_handshake(proxy: World) -> None:
         assert link.closes()
     (line,) = tls_lines(proxy, "slow")
     assert line["ended"] == "transport socket timeout was reached"
+
+
+@case("TLS: sessions are resumed, whichever worker accepts, client certificates included")
+@pytest.mark.parametrize("version", [V12, V13])
+@pytest.mark.parametrize("name", ["plainly", "mutual"])
+def test_resumption(proxy: World, name: str, version: ssl.TLSVersion) -> None:
+    context = client_context(ROOT.root, certificate=CLIENT, version=version)
+    with connect(proxy, name, context) as connection:
+        ask(proxy, name, connection)
+        assert not connection.tls.session_reused
+        session = connection.tls.session
+    for _ in range(8):
+        with connect(proxy, name, context, session=session) as connection:
+            ask(proxy, name, connection)
+            assert connection.tls.session_reused
+
+
+@case("TLS: a session of one listener is not resumed by another that trusts otherwise")
+def test_no_resumption_elsewhere(proxy: World) -> None:
+    context = client_context(ROOT.root, certificate=CLIENT, version=V12)
+    with connect(proxy, "asks", context) as connection:
+        ask(proxy, "asks", connection)
+        session = connection.tls.session
+    with connect(proxy, "mutual", context, session=session) as connection:
+        assert not connection.tls.session_reused
+
+
+@case("TLS: without tickets, and without sessions")
+@pytest.mark.parametrize("version", [V12, V13])
+def test_no_tickets(proxy: World, version: ssl.TLSVersion) -> None:
+    context = client_context(ROOT.root, version=version)
+    with connect(proxy, "ticketless", context) as connection:
+        ask(proxy, "ticketless", connection)
+        session = connection.tls.session
+    with connect(proxy, "ticketless", context, session=session) as connection:
+        assert not connection.tls.session_reused
 
 
 @case("TLS: ssl statistics of a listener")
