@@ -27,10 +27,11 @@ from mosn_xds.data.codec.events import (
 )
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import ErrorCode, Http2ServerCodec
-from mosn_xds.data.codec.http2.codes import MESSAGING_VIOLATION
+from mosn_xds.data.codec.http2.codes import MESSAGING_VIOLATION, OUTBOUND_FLOOD
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
+from mosn_xds.data.proxy.http2_backlog import Backlog
 from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -56,19 +57,9 @@ class Http2Connection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_above",
-        "_blocked",
-        "_closed_streams",
-        "_dirty",
-        "_drain_timer",
-        "_ending",
-        "_keepalive",
-        "_paused",
-        "_premature_resets",
-        "_reactor",
-        "_upgrades",
-        "codec",
-    )
+        "_above", "_backlog", "_blocked", "_closed_streams", "_dirty", "_drain_timer", "_ending", "_keepalive",
+        "_paused", "_premature_resets", "_reactor", "_upgrades", "codec",
+    )  # fmt: skip
 
     def __init__(
         self, hcm: "HttpConnectionManager", downstream: "Downstream", predecessor: ServerConnection | None = None
@@ -79,6 +70,7 @@ class Http2Connection(ServerConnection):
             hcm.http2_engines, hcm.http2_options(downstream.buffer_limit_bytes), hcm.http2_stats
         )
         self._above: set[int] = set()
+        self._backlog = Backlog(self.wire)
         self._blocked = False
         self._dirty = False
         self._paused: dict[int, list[int]] = {}  # how often, and the bytes of window that are owed
@@ -108,11 +100,16 @@ class Http2Connection(ServerConnection):
         self.stats.downstream_cx_rx_bytes_total += len(data)
         if self._closing:
             return
+        codec = self.codec
+        if self.wire.pending_bytes:
+            if self._backlog.unsent(codec.frames) > codec.max_outbound_frames:
+                self._on_flood()
+                return
+        elif not self._dirty:
+            codec.all_sent()
         if not self._dirty:
-            if not self.wire.pending_bytes:
-                self.codec.all_sent()
             self._touch()
-        self._dispatch(self.codec.receive(data))
+        self._dispatch(codec.receive(data))
 
     def on_eof(self) -> None:
         """The client ended its side; Envoy gives up the connection then, and so do we."""
@@ -153,6 +150,7 @@ class Http2Connection(ServerConnection):
         if out:
             self.stats.downstream_cx_tx_bytes_total += len(out)
             self.wire.write(out)
+            self._backlog.written(self.codec.frames)
         if events:
             self._dispatch(events)
         if self._ending is _Ending.GOING and not self._closing and not self.streams and self.codec.idle:
@@ -260,6 +258,12 @@ class Http2Connection(ServerConnection):
             self.stats.downstream_cx_protocol_error += 1
             self.info.close_reason = event.details.replace(" ", "_")
         self._close(abrupt=event.abrupt)
+
+    def _on_flood(self) -> None:
+        """The client asks for more than it reads."""
+        self.hcm.http2_stats.outbound_flood += 1
+        self._on_codec_closed(ConnectionClosed(ErrorCode.ENHANCE_YOUR_CALM, OUTBOUND_FLOOD, abrupt=True))
+        self._lose(OUTBOUND_FLOOD)
 
     # What streams do.
 

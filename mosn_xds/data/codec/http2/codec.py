@@ -46,7 +46,7 @@ class Http2Codec:
 
     __slots__ = (
         "_above", "_engine", "_events", "_guard", "_high_bytes", "_low_bytes", "_measured", "_open", "_options", "_over", "_resets",
-        "_sent_anything", "stats",
+        "frames", "stats",
     )  # fmt: skip
 
     def __init__(self, engines: EngineFactory, options: Http2Options, stats: Http2Stats, *, server: bool) -> None:
@@ -60,6 +60,8 @@ class Http2Codec:
         self._high_bytes = options.high_water_bytes
         self._low_bytes = options.high_water_bytes // 2
         self._over = False
+        self.frames = 0
+        """Frames of streams that were sent, in the sense of Envoy's limit."""
         self._guard = FrameGuard(options.floods, stats, len(codes.PREFACE) if server else 0)
         self._engine: Http2Engine = engines(self, options, server=server)
 
@@ -109,7 +111,9 @@ class Http2Codec:
         `Writable`, which comes once for each time that this returned True."""
         engine = self._engine
         engine.data(stream_id, data, end_stream)
-        self._guard.data_frames_sent += 1 + len(data) // _FRAME_BYTES
+        frames = 1 + len(data) // _FRAME_BYTES
+        self._guard.data_frames_sent += frames
+        self.frames += frames
         if engine.queued_bytes(stream_id) > self._high_bytes:
             self._above.add(stream_id)
             return True
@@ -117,6 +121,7 @@ class Http2Codec:
 
     def send_trailers(self, stream_id: int, fields: Fields) -> None:
         """End the stream with a trailer section."""
+        self.frames += 1
         self._engine.trailers(stream_id, heads.ordinary(fields))
 
     def reset(self, stream_id: int, code: int) -> None:
@@ -142,6 +147,11 @@ class Http2Codec:
     def idle(self) -> bool:
         """No stream is open, and none has anything left to send."""
         return not self._open and not self._resets
+
+    @property
+    def max_outbound_frames(self) -> int:
+        """How many may wait for a peer that does not read."""
+        return self._options.floods.max_outbound_frames
 
     # The connection.
 

@@ -36,6 +36,7 @@ class Http2ServerCodec(Http2Codec):
 
     def send_head(self, stream_id: int, head: ResponseHead, end_stream: bool) -> None:
         """A final response's head; 101 if the request was to upgrade and that is granted."""
+        self.frames += 1
         upgrade = bool(self._upgrades) and stream_id in self._upgrades
         self._engine.response(stream_id, heads.response_fields(head, upgrade=upgrade), end_stream)
 
