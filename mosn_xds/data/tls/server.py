@@ -1,5 +1,6 @@
 """TLS on the side of a listener: what a filter chain does with each accepted connection."""
 
+import contextlib
 import socket
 
 from OpenSSL import SSL
@@ -18,7 +19,8 @@ _TRUSTS_ANYONE = Validation()
 
 
 class ServerTls:
-    """DownstreamTlsContext at work. The context is looked up again when a secret has changed."""
+    """DownstreamTlsContext at work. The context is built at once, and looked up again when a secret has changed. Raises
+    ConfigError for what cannot be built."""
 
     def __init__(self, spec: DownstreamTls, store: TlsStore, stats: SslStats, where: str) -> None:
         self._spec = spec
@@ -28,6 +30,8 @@ class ServerTls:
         self._version = 0
         self._context: SSL.Context | None = None
         self._policy: PeerPolicy | None = None
+        with contextlib.suppress(OSError):  # without its secret: connections will say so
+            self._renew()
 
     def secure(self, sock: socket.socket, peer: str, observer: HandshakeObserver) -> Secured:
         """For an accepted connection. Raises OSError with the reason if there is no context, for lack of a secret."""
