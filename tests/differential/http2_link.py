@@ -16,7 +16,7 @@ class Http2Reply:
         self.tag = tag
         self.stream = seen_back
         self.status = seen_back.status
-        self.body = seen_back.body
+        self.body = bytes(seen_back.body)
         self.reset = None if seen_back.reset is None else CODES[seen_back.reset]
         self.trailers = seen_back.trailers
 
@@ -101,7 +101,7 @@ class Http2Link:
             self._world.note("  field", line)
         for status in seen.interim:
             self._world.note("  interim", status)
-        self._world.note("  body", normal.body(seen.body))
+        self._world.note("  body", normal.body(bytes(seen.body)))
         if seen.trailers:
             self._world.note("  trailers", normal.headers(seen.trailers))
 

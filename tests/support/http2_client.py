@@ -70,7 +70,7 @@ class StreamSeen:
     """What came on one stream. `heads` are the header sections in order, interim responses included; `reset` is a code."""
 
     heads: list[list[tuple[str, str]]] = field(default_factory=list)
-    body: bytes = b""
+    body: bytearray = field(default_factory=bytearray)
     ended: bool = False
     reset: int | None = None
 
