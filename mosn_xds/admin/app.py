@@ -19,12 +19,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mosn_xds import __version__
-from mosn_xds.admin import clusters_page, stats_pages, xds_page
+from mosn_xds.admin import certs_page, clusters_page, stats_pages, xds_page
 from mosn_xds.admin.config_dump import ConfigDump
 from mosn_xds.admin.proto_json import dump, to_dict
 from mosn_xds.admin.tags import TagExtractor
 from mosn_xds.admin.view import AgentView
 from mosn_xds.base.clock import Clock
+from mosn_xds.base.form import installed_form
 
 _Page = Callable[[Request], Awaitable[Response]]
 
@@ -55,8 +56,8 @@ _HELP: tuple[tuple[str, str], ...] = (
 
 
 def version_text() -> str:
-    """As Envoy's: revision, version, state, build, TLS library."""
-    return f"mosn-xds/{__version__}/Clean/RELEASE/OpenSSL"
+    """As Envoy's: revision, version, state, build, TLS library. The build says whether the data half is compiled."""
+    return f"mosn-xds/{__version__}/Clean/{installed_form().name}/OpenSSL"
 
 
 class AdminApp:
@@ -69,7 +70,7 @@ class AdminApp:
         get: Mapping[str, _Page] = {
             "/": self._help,
             "/help": self._help,
-            "/certs": self._empty_json,
+            "/certs": self._certs,
             "/clusters": self._clusters,
             "/config_dump": self._config_dump,
             "/hot_restart_version": self._hot_restart_version,
@@ -106,6 +107,9 @@ class AdminApp:
 
     async def _empty_json(self, request: Request) -> Response:
         return _json({})
+
+    async def _certs(self, request: Request) -> Response:
+        return _json(await _in_thread(certs_page.page, list(self._agent.secrets()), self._agent.now))
 
     async def _clusters(self, request: Request) -> Response:
         pattern = _pattern(request, "filter")

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from mosn_xds.base.stats import HistogramChange
 from mosn_xds.spec.cluster import Cluster, Endpoint, Locality
 from mosn_xds.spec.listener import Listener
+from mosn_xds.spec.tls import Secret
 
 
 class Figure(Protocol):
@@ -160,6 +161,15 @@ class AgentView(Protocol):
     def clusters(self) -> Iterable[ClusterView]: ...
 
     def listeners(self) -> Iterable[Listener]: ...
+
+    def secrets(self) -> Iterable[Secret]:
+        """Those that workers have."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """Wall-clock seconds."""
+        ...
 
     def host_figures(self, cluster: str, address: str) -> Mapping[str, int]: ...
 

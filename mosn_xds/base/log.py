@@ -171,6 +171,11 @@ _SECRET = re.compile(
 )
 
 
+def without_secrets(text: str) -> str:
+    """`text` with private keys and tokens replaced by ``[redacted]``."""
+    return _SECRET.sub("[redacted]", text)
+
+
 class LineFormatter(logging.Formatter):
     """A `--log-format` as the standard library's formatter: a traceback follows its line."""
 
@@ -183,7 +188,7 @@ class LineFormatter(logging.Formatter):
         text = self._line(record, record.getMessage())
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
-        return _SECRET.sub("[redacted]", text)
+        return without_secrets(text)
 
 
 class LineHandler(logging.Handler):

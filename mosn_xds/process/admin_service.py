@@ -19,7 +19,7 @@ from mosn_xds.admin.app import AdminApp
 from mosn_xds.admin.config_dump import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 from mosn_xds.admin.tags import TagExtractor
 from mosn_xds.admin.view import ClusterView, RefusalView, ResourceView, StaticView, StreamView, Totals, WorkerView
-from mosn_xds.base.log import Level
+from mosn_xds.base.log import Level, without_secrets
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.control.bootstrap import Bootstrap
 from mosn_xds.control.store import Record, ResourceKey
@@ -29,6 +29,7 @@ from mosn_xds.process.configuration import Configuration
 from mosn_xds.spec.cluster import Cluster, Endpoint, Endpoints
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import SPEC_TYPES, Kind
+from mosn_xds.spec.tls import Secret
 from mosn_xds.xds.messages import message_class
 
 _FOREVER = 2**31
@@ -102,7 +103,7 @@ class RunningAgent:
             "base_id": str(options.base_id),
             "concurrency": len(self._agent.supervisor.slots),
             "config_path": options.config_path,
-            "config_yaml": options.config_yaml,
+            "config_yaml": without_secrets(options.config_yaml or ""),
             "allow_unknown_static_fields": options.allow_unknown_static_fields,
             "reject_unknown_dynamic_fields": options.reject_unknown_dynamic_fields,
             "ignore_unknown_dynamic_fields": options.ignore_unknown_dynamic_fields,
@@ -190,6 +191,13 @@ class RunningAgent:
 
     def listeners(self) -> Iterable[Listener]:
         return self._specs(Kind.LISTENER)
+
+    def secrets(self) -> Iterable[Secret]:
+        return self._specs(Kind.SECRET)
+
+    @property
+    def now(self) -> float:
+        return self._agent.clock.wall()
 
     def host_figures(self, cluster: str, address: str) -> Mapping[str, int]:
         return self._agent.hosts.get(cluster, address)

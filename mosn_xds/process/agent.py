@@ -25,8 +25,9 @@ from mosn_xds.base.clock import Clock, SystemClock
 from mosn_xds.base.log import Level, LogControl
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.stats import ListenerManagerStats
+from mosn_xds.process.certificate_dates import CertificateDates
 from mosn_xds.process.hosts import HostTotals
-from mosn_xds.process.lifecycle import ServerState, ServerStats, resident_bytes
+from mosn_xds.process.lifecycle import NO_CERTIFICATE_DAYS, ServerState, ServerStats, resident_bytes
 from mosn_xds.process.options import Mode, Options
 from mosn_xds.process.spawner_link import SpawnerFailed, SpawnerLink, reap_orphans
 from mosn_xds.process.supervise import Supervisor, WorkerState
@@ -93,6 +94,7 @@ class AgentProcess:
         self._listener_stats = stats.group(ListenerManagerStats, "listener_manager.")
         self._server_stats.concurrency = len(supervisor.slots)
         self._server_stats.measure = self._measure
+        self._certificates = CertificateDates()
         self._control: ControlHalf | None = None
         self._nursery: trio.Nursery | None = None
         self._health_failed = False
@@ -263,6 +265,8 @@ class AgentProcess:
         stats.workers_serving = sum(slot.state is WorkerState.SERVING for slot in supervisor.slots)
         stats.worker_restarts = sum(max(0, slot.starts - 1) for slot in supervisor.slots)
         stats.worker_refusals = supervisor.refusals_total
+        days = self._certificates.first_days(supervisor.published, self.clock.wall())
+        stats.days_until_first_cert_expiring = NO_CERTIFICATE_DAYS if days is None else days
         draining = {name: count for slot in supervisor.slots for name, count in slot.draining.items()}
         self._listener_stats.total_listeners_draining = len(draining)
         self._listener_stats.workers_started = int(self.live.is_set())

@@ -43,6 +43,9 @@ def rotate_under_load(world: SecureWorld, seconds: float, warm_up: int) -> None:
         after = memory(world)
     assert callers.failures == []
     assert callers.answers > 100 * seconds
+    assert world.proxies["callee"].stats("^server.days_until_first_cert_expiring$") == {
+        "server.days_until_first_cert_expiring": 0
+    }
     handshakes = world.proxies["callee"].stats(r"^listener\..*\.ssl\.handshake$")
     assert sum(handshakes.values()) > callers.answers // 80  # connections of 40 requests: new ones all the time
     for name in world.proxies:
