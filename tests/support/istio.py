@@ -23,7 +23,7 @@ from mosn_xds.pilot.resources import CLUSTER, LISTENER
 from tests.support.any_secrets import AnySecrets
 from tests.support.authority import Authority
 from tests.support.proxies import Proxy, ProxyKind
-from tests.support.recordings import sessions
+from tests.support.recordings import at_home, sessions
 
 ISTIO_ONLY_FILTERS = frozenset(("istio.metadata_exchange", "istio.alpn", "istio.stats"))
 """What only Istio's own build of Envoy has."""
@@ -116,7 +116,7 @@ class Mesh:
     ) -> None:
         self.session = session
         self.resources: ResourceSet = AnySecrets(authority)
-        steps = read_recording(session.path)
+        steps = [Step(step.mark, [_at_home(one) for one in step.changes]) for step in read_recording(session.path)]
         if change is not None:
             steps = [Step(step.mark, [change(one) for one in step.changes]) for step in steps]
         self.steps = steps
@@ -160,6 +160,11 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _at_home(change: Change) -> Change:
+    upserts = {name: at_home(raw) for name, raw in change.upserts.items()}
+    return Change(change.type_url, change.version, upserts, change.removed)
 
 
 def without_istio_filters(change: Change) -> Change:

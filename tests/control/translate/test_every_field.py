@@ -5,7 +5,6 @@ is refused, or the field's path is among the unread. Fields whose only effect is
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -548,12 +547,6 @@ def judge(translator: Translator, place: Place, baseline: Translated, name: str,
 
 
 CASES = [(full_name, place, field) for full_name, place in PLACES for field in message_fields(full_name)]
-
-
-@pytest.fixture(autouse=True)
-def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples of paths are opened."""
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("checked_names")

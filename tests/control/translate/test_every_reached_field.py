@@ -7,7 +7,6 @@ effect, be refused, or be reported; exceptions stand in `NO_EFFECT` with their r
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +35,10 @@ NO_EFFECT = {
     ("envoy.config.core.v3.ApiConfigSource", "transport_api_version"): "one is refused, the other is there already",
     ("envoy.config.core.v3.TransportSocket", "name"): "for people",
     ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"): "there already",
-    ("envoy.config.rbac.v3.SourcedMetadata", "metadata_source"): "caught in a policy that cannot be evaluated, as is said",
+    (
+        "envoy.config.rbac.v3.SourcedMetadata",
+        "metadata_source",
+    ): "caught in a policy that cannot be evaluated, as is said",
     ("envoy.config.route.v3.RetryPolicy.RetryHostPredicate", "name"): "for people: the type counts",
     ("envoy.config.core.v3.TypedExtensionConfig", "name"): "for people",
     ("envoy.config.core.v3.JsonFormatOptions", "sort_properties"): "they always are",
@@ -80,7 +82,7 @@ class Watch:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watch:
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     found = Watch()
     init = Take.__init__
 
@@ -89,7 +91,6 @@ def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watch:
         init(take, message, *rest)
 
     monkeypatch.setattr(Take, "__init__", watched)
-    monkeypatch.chdir(tmp_path)  # samples of paths are opened
     return found
 
 
