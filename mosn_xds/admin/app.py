@@ -25,6 +25,7 @@ from mosn_xds.admin.proto_json import dump, to_dict
 from mosn_xds.admin.tags import TagExtractor
 from mosn_xds.admin.view import AgentView
 from mosn_xds.base.clock import Clock
+from mosn_xds.base.form import installed_form
 
 _Page = Callable[[Request], Awaitable[Response]]
 
@@ -55,8 +56,8 @@ _HELP: tuple[tuple[str, str], ...] = (
 
 
 def version_text() -> str:
-    """As Envoy's: revision, version, state, build, TLS library."""
-    return f"mosn-xds/{__version__}/Clean/RELEASE/OpenSSL"
+    """As Envoy's: revision, version, state, build, TLS library. The build says whether the data half is compiled."""
+    return f"mosn-xds/{__version__}/Clean/{installed_form().name}/OpenSSL"
 
 
 class AdminApp:

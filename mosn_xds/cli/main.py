@@ -38,8 +38,12 @@ def run(arguments: tuple[str, ...]) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def version(as_json: bool) -> None:
-    """Print the version."""
-    click.echo(json.dumps({"version": __version__}) if as_json else f"mosn-xds {__version__}")
+    """Print the version, and whether the data half is compiled or interpreted."""
+    from mosn_xds.base.form import installed_form  # noqa: PLC0415
+
+    form = installed_form().value
+    found = {"version": __version__, "data_half": form}
+    click.echo(json.dumps(found) if as_json else f"mosn-xds {__version__} ({form})")
 
 
 @main.command()

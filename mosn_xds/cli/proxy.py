@@ -146,8 +146,10 @@ def parse(argv: Sequence[str]) -> Options:
 
 def _version_line(program: str) -> str:
     import mosn_xds  # noqa: PLC0415
+    from mosn_xds.base.form import installed_form  # noqa: PLC0415
 
-    return f"{program}  version: {mosn_xds.__version__}/Python-{sys.version.split(maxsplit=1)[0]}"
+    python = sys.version.split(maxsplit=1)[0]
+    return f"{program}  version: {mosn_xds.__version__}/Python-{python}/{installed_form().value}"
 
 
 def _exit_while_starting(number: int, frame: FrameType | None) -> None:
