@@ -1,8 +1,9 @@
 """``python -m bench``: our proxy beside a real Envoy, CPU per request and latency, in one run on one machine.
 
-Both proxies run with ``--concurrency 1`` and share one core; the upstream and the load have another. For each scenario both
-are started, warmed up, and then measured in turn, round after round, the first place alternating, so that whatever else
-the machine does hits both alike. What counts is the ratio of medians: absolute figures belong to the machine.
+Ours runs in both forms: interpreted, and compiled if `make compiled` has installed that. The proxies run with
+``--concurrency 1`` and share one core; the upstream and the load have another. For each scenario all are started, warmed
+up, and then measured in turn, round after round, the first place alternating, so that whatever else the machine does hits
+all alike. What counts is the ratio of medians: absolute figures belong to the machine.
 CPU is user and system time of the proxy's whole process tree. The table goes to stdout, everything to a JSON file.
 """
 
@@ -29,6 +30,7 @@ from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
 
 HERE = Path(__file__).parent
+COMPILED = HERE.parent / ".venv-compiled" / "bin" / "mosn-xds-proxy"
 CONNECTIONS = 32
 BULK_CONNECTIONS = 4
 HTTP2_CONNECTIONS = 8
@@ -57,6 +59,28 @@ SCENARIOS = [
     Scenario("tcp upload", chains.tcp, "sink", "upload", "s/GB", 1.1),
 ]
 IDLE_TARGET_PERCENT = 0.2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A proxy that is measured, under the name that it has in tables and on the command line."""
+
+    name: str
+    kind: ProxyKind
+    binary: Path | None
+
+    @property
+    def installed(self) -> bool:
+        return self.binary is not None and self.binary.exists()
+
+
+def subjects() -> list[Subject]:
+    """All there are, installed or not. The first is what the others are compared with."""
+    return [
+        Subject("envoy", ProxyKind.ENVOY, ProxyKind.ENVOY.binary()),
+        Subject("interpreted", ProxyKind.OURS, ProxyKind.OURS.binary()),
+        Subject("compiled", ProxyKind.OURS, COMPILED),
+    ]
 
 
 @dataclass
@@ -90,11 +114,11 @@ class Result:
 class Bench:
     """Runs scenarios. `proxy_core` and `load_core` are None where cores cannot be chosen."""
 
-    def __init__(self, folder: Path, rounds: int, seconds: float, kinds: list[ProxyKind]) -> None:
+    def __init__(self, folder: Path, rounds: int, seconds: float, subjects: list[Subject]) -> None:
         self._folder = folder
         self._rounds = rounds
         self._seconds = seconds
-        self._kinds = kinds
+        self._subjects = subjects
         self._ports = PortAllocator()
         cores = sorted(os.sched_getaffinity(0))
         pin = len(cores) > 1 and shutil.which("taskset") is not None
@@ -104,19 +128,19 @@ class Bench:
     def run(self, scenario: Scenario) -> list[Result]:
         """All rounds of one scenario, one result per proxy."""
         upstream_port = self._ports.take()
-        results = {kind: Result(scenario.name, kind.value, scenario.unit) for kind in self._kinds}
+        results = {one: Result(scenario.name, one.name, scenario.unit) for one in self._subjects}
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._server(scenario, upstream_port))
-            running = {kind: stack.enter_context(self._proxy(scenario, kind, upstream_port)) for kind in self._kinds}
+            running = {one: stack.enter_context(self._proxy(scenario, one, upstream_port)) for one in self._subjects}
             for _, port in running.values():
                 self._load(scenario, port, 1.0)
             time.sleep(1.0)
             for number in range(self._rounds):
-                order = self._kinds if number % 2 == 0 else self._kinds[::-1]
-                for kind in order:
-                    results[kind].rounds.append(self._measure(scenario, *running[kind]))
-            for kind, (proxy, _) in running.items():
-                results[kind].memory_mib = memory_mib(proxy.pids())
+                order = self._subjects if number % 2 == 0 else self._subjects[::-1]
+                for one in order:
+                    results[one].rounds.append(self._measure(scenario, *running[one]))
+            for one, (proxy, _) in running.items():
+                results[one].memory_mib = memory_mib(proxy.pids())
             self._idle(running, results)
         return list(results.values())
 
@@ -129,15 +153,15 @@ class Bench:
         per_unit = used_s / max(load.units, 1) * scale
         return Round(per_unit, load.units / load.seconds, load.p50_ms, load.p99_ms, load.errors)
 
-    def _idle(self, running: dict[ProxyKind, tuple[Proxy, int]], results: dict[ProxyKind, Result]) -> None:
+    def _idle(self, running: dict[Subject, tuple[Proxy, int]], results: dict[Subject, Result]) -> None:
         """What the proxies cost while nothing happens, over as long as two rounds, behind two seconds of rest."""
         time.sleep(2.0)
-        pids = {kind: proxy.pids() for kind, (proxy, _) in running.items()}
-        before = {kind: cpu_s(found) for kind, found in pids.items()}
+        pids = {one: proxy.pids() for one, (proxy, _) in running.items()}
+        before = {one: cpu_s(found) for one, found in pids.items()}
         span_s = max(self._seconds * 2, 5.0)
         time.sleep(span_s)
-        for kind, found in pids.items():
-            results[kind].idle_percent = (cpu_s(found) - before[kind]) / span_s * 100
+        for one, found in pids.items():
+            results[one].idle_percent = (cpu_s(found) - before[one]) / span_s * 100
 
     def _load(self, scenario: Scenario, port: int, seconds: float) -> peers.Load:
         if scenario.load == "http":
@@ -153,12 +177,13 @@ class Bench:
         return peers.tcp_server(scenario.server, port, self.load_core)
 
     @contextlib.contextmanager
-    def _proxy(self, scenario: Scenario, kind: ProxyKind, upstream_port: int) -> Iterator[tuple[Proxy, int]]:
+    def _proxy(self, scenario: Scenario, subject: Subject, upstream_port: int) -> Iterator[tuple[Proxy, int]]:
         admin_port, port = self._ports.take(), self._ports.take()
         proxy = Proxy.start(
-            kind,
-            scenario.config(kind, admin_port, port, upstream_port),
-            self._folder / f"{scenario.name}-{kind.value}".replace(" ", "-"),
+            subject.kind,
+            scenario.config(subject.kind, admin_port, port, upstream_port),
+            self._folder / f"{scenario.name}-{subject.name}".replace(" ", "-"),
+            binary=subject.binary,
             concurrency=1,
             # As Istio sets it; the differential suite's 20 ms would be a cost that nobody pays.
             flush_interval_ms=1000,
@@ -171,17 +196,20 @@ class Bench:
 
 
 def cost_table(results: list[list[Result]]) -> Table:
-    """CPU per unit of work: Envoy, ours, their ratio, the target."""
-    table = Table(title="CPU of the proxy, user and system, medians; ratio = mosn-xds / Envoy")
-    for name in ("scenario", "unit", "envoy", "mosn-xds", "ratio", "target"):
+    """CPU per unit of work of each proxy, what share of the first one's (Envoy's) the others need, the target for that."""
+    table = Table(title="CPU of the proxy, user and system, medians; in brackets the share of Envoy's")
+    names = [item.proxy for item in results[0]] if results else []
+    for name in ("scenario", "unit", *names, "target"):
         table.add_column(name, justify="left" if name in ("scenario", "unit") else "right")
-    for scenario, pair in zip(scenarios_of(results), results, strict=True):
-        costs = {item.proxy: item.median("cpu") for item in pair}
-        envoy, ours = costs.get(ProxyKind.ENVOY.value), costs.get(ProxyKind.OURS.value)
-        ratio = "-"
-        if envoy and ours:
-            ratio = f"[{'green' if ours / envoy <= scenario.target else 'red'}]{ours / envoy:.2f}[/]"
-        table.add_row(scenario.name, scenario.unit, _number(envoy), _number(ours), ratio, f"{scenario.target:.1f}")
+    for scenario, compared in zip(scenarios_of(results), results, strict=True):
+        base = compared[0].median("cpu")
+        cells = [_number(base)]
+        for item in compared[1:]:
+            cost = item.median("cpu")
+            ratio = cost / base if cost and base else 0.0
+            colour = "green" if ratio <= scenario.target else "red"
+            cells.append(f"{_number(cost)} ([{colour}]{ratio:.2f}[/])")
+        table.add_row(scenario.name, scenario.unit, *cells, f"{scenario.target:.1f}")
     return table
 
 
@@ -223,22 +251,25 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
     parser.add_argument("--only", action="append", metavar="NAME", help="scenarios whose name contains this")
     parser.add_argument(
-        "--proxy", action="append", choices=[kind.value for kind in ProxyKind], help="leave the other out"
+        "--proxy", action="append", choices=[one.name for one in subjects()], help="leave the others out"
     )
     parser.add_argument(
         "--json", type=Path, default=None, help="where the figures go; bench/results/TIME.json unless set"
     )
     given = parser.parse_args()
-    kinds = [kind for kind in ProxyKind if given.proxy is None or kind.value in given.proxy]
-    missing = [kind.value for kind in kinds if kind.binary() is None]
-    if missing:
+    measured = [one for one in subjects() if given.proxy is None or one.name in given.proxy]
+    missing = [one.name for one in measured if not one.installed]
+    if given.proxy is None and missing == ["compiled"]:
+        print("the compiled form is not installed (make compiled): left out", file=sys.stderr)
+        measured = [one for one in measured if one.installed]
+    elif missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 1
     wanted = [item for item in SCENARIOS if given.only is None or any(part in item.name for part in given.only)]
     console = Console()
     results: list[list[Result]] = []
     with tempfile.TemporaryDirectory(prefix="mosn-xds-bench-") as folder:
-        bench = Bench(Path(folder), given.rounds, given.seconds, kinds)
+        bench = Bench(Path(folder), given.rounds, given.seconds, measured)
         for scenario in wanted:
             console.print(f"{scenario.name}: {given.rounds} rounds of {given.seconds:g} s for each proxy", style="dim")
             results.append(bench.run(scenario))
