@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from mypy_extensions import mypyc_attr
 from OpenSSL import SSL
 
 from mosn_xds.data.net.openssl import (
@@ -40,6 +41,7 @@ _MAX_READ_BYTES = 65536
 _log = logging.getLogger("mosn_xds.tls")
 
 
+@mypyc_attr(native_class=False)  # mypyc knows no class of its own below OSError
 class TlsError(OSError):
     """TLS failed. `reasons` are OpenSSL's, oldest first, as (library, reason); empty if the peer ended the connection."""
 
