@@ -54,6 +54,8 @@ SCENARIOS = [
     Scenario("http bare", chains.bare, "nginx", "http", "us/request", 0.8),
     Scenario("http mesh", chains.mesh, "nginx", "http", "us/request", 0.8, chains.MESH_HOST),
     Scenario("http2 cleartext", chains.bare, "nginx", "http2", "us/request", 0.9),
+    Scenario("http over tls", chains.tls, "nginx", "https", "us/request", 0.9),
+    Scenario("handshakes", chains.mutual_tls, "nginx", "handshakes", "us/handshake", 0.9),
     Scenario("tcp ping-pong", chains.tcp, "echo", "pingpong", "us/exchange", 1.0),
     Scenario("tcp download", chains.tcp, "source", "download", "s/GB", 1.1),
     Scenario("tcp upload", chains.tcp, "sink", "upload", "s/GB", 1.1),
@@ -166,6 +168,11 @@ class Bench:
     def _load(self, scenario: Scenario, port: int, seconds: float) -> peers.Load:
         if scenario.load == "http":
             return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, self.load_core)
+        if scenario.load == "https":
+            load = self.load_core
+            return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, load, scheme="https")
+        if scenario.load == "handshakes":
+            return peers.handshake_load(self._folder, chains.certificate("client"), port, seconds, self.load_core)
         if scenario.load == "http2":
             return peers.http2_load(port, scenario.host, "/", HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         count = CONNECTIONS if scenario.load == "pingpong" else BULK_CONNECTIONS

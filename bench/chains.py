@@ -8,6 +8,7 @@ only Istio's own build has. Time-outs, retries and statistics stay armed in ever
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -19,6 +20,7 @@ from google.protobuf.message import Message
 
 from mosn_xds.xds.messages import message_class
 from tests.support import recordings
+from tests.support.authority import Authority, Issued
 from tests.support.proxies import ProxyKind
 
 Config = dict[str, Any]
@@ -70,6 +72,47 @@ def bare(_kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Co
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     listener = {"name": "bench", "address": _address(port), "filter_chains": [{"filters": filters}]}
     return bootstrap(admin_port, [listener], [_cluster("up", upstream_port)])
+
+
+@cache
+def authority() -> Authority:
+    """Who issues the certificates of a run."""
+    return Authority("bench")
+
+
+@cache
+def certificate(name: str) -> Issued:
+    """One certificate of a run, P-256 as Istio's."""
+    return authority().issue(f"spiffe://bench/{name}", "127.0.0.1", common_name=name)
+
+
+def tls(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+    """`bare` over TLS, one way."""
+    return _secured(bare(kind, admin_port, port, upstream_port), {})
+
+
+def mutual_tls(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+    """`bare` over mutual TLS; sessions are not resumed."""
+    trusted = {"validation_context": {"trusted_ca": {"inline_string": authority().root}}}
+    return _secured(
+        bare(kind, admin_port, port, upstream_port),
+        trusted,
+        require_client_certificate=True,
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+    )
+
+
+def _secured(config: Config, common: Config, **fields: Any) -> Config:
+    context = {
+        "@type": f"{_TYPE}envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {"tls_certificates": [certificate("server").config()], **common},
+        **fields,
+    }
+    (listener,) = config["static_resources"]["listeners"]
+    (chain,) = listener["filter_chains"]
+    chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return config
 
 
 def tcp(_kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:

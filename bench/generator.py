@@ -1,4 +1,4 @@
-"""Load of our own, as its own process: ``python -m bench.generator pingpong|http|download|upload PORT CONNECTIONS SECONDS``.
+"""Load of our own, as its own process: ``python -m bench.generator MODE PORT CONNECTIONS SECONDS``.
 
 Closed loop: each connection has one exchange under way. One epoll, blocking sends (messages are small), no framework: the
 generator is the same for every proxy, and what it costs is not counted. Prints one JSON object, the fields of peers.Load.
@@ -9,6 +9,7 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -93,6 +94,37 @@ def bulk(port: int, connections: int, seconds: float, upload: bool) -> dict[str,
     return {"units": sum(counts), "seconds": time.perf_counter() - began, "p50_ms": None, "p99_ms": None, "errors": 0}
 
 
+def handshakes(port: int, seconds: float, certificate: str, key: str) -> dict[str, object]:
+    """A connection, a mutual handshake, one request and its answer, again; `units` are handshakes."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(certificate, key)
+    latencies: list[float] = []
+    errors = 0
+    began = time.perf_counter()
+    while (start := time.perf_counter()) < began + seconds:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as sock:
+            try:
+                tls = context.wrap_socket(sock)
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                while tls.recv(65536):
+                    pass
+                tls.close()
+            except OSError:
+                errors += 1
+            else:
+                latencies.append(time.perf_counter() - start)
+    latencies.sort()
+    count = len(latencies)
+    return {
+        "units": count,
+        "seconds": time.perf_counter() - began,
+        "p50_ms": latencies[count // 2] * 1e3 if count else None,
+        "p99_ms": latencies[count * 99 // 100] * 1e3 if count else None,
+        "errors": errors,
+    }
+
+
 def http_size(data: bytes) -> int | None:
     """The size of a response with a Content-Length, once its head is there."""
     head, end, _ = data.partition(b"\r\n\r\n")
@@ -104,13 +136,15 @@ def http_size(data: bytes) -> int | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=("pingpong", "http", "download", "upload"))
+    parser.add_argument("mode", choices=("pingpong", "http", "download", "upload", "handshakes"))
     parser.add_argument("port", type=int)
     parser.add_argument("connections", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--host", default="test")
     parser.add_argument("--path", default="/")
     parser.add_argument("--bytes", type=int, default=64)
+    parser.add_argument("--certificate", default="")
+    parser.add_argument("--key", default="")
     given = parser.parse_args()
     common = (given.port, given.connections, given.seconds)
     if given.mode == "pingpong":
@@ -118,6 +152,8 @@ def main() -> None:
     elif given.mode == "http":
         request = f"GET {given.path} HTTP/1.1\r\nHost: {given.host}\r\n\r\n".encode()
         result = exchange(*common, request, http_size)
+    elif given.mode == "handshakes":
+        result = handshakes(given.port, given.seconds, given.certificate, given.key)
     else:
         result = bulk(*common, given.mode == "upload")
     print(json.dumps(result))

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.authority import Issued
+
 _NGINX = """
 worker_processes 1;
 daemon off;
@@ -103,10 +105,17 @@ def tcp_server(mode: str, port: int, core: int | None) -> Iterator[None]:
 
 
 def http_load(
-    folder: Path, port: int, host: str, path: str, connections: int, seconds: float, core: int | None
+    folder: Path,
+    port: int,
+    host: str,
+    path: str,
+    connections: int,
+    seconds: float,
+    core: int | None,
+    scheme: str = "http",
 ) -> Load:
-    """Keep-alive GETs as fast as they go, by wrk, or by our own generator where wrk is missing."""
-    if shutil.which("wrk") is None:
+    """Keep-alive GETs as fast as they go, by wrk, or for plaintext by our own generator where wrk is missing."""
+    if shutil.which("wrk") is None and scheme == "http":
         options = ["http", str(port), str(connections), str(seconds), "--host", host, "--path", path]
         return _generator(options, core)
     script = folder / "report.lua"
@@ -114,7 +123,7 @@ def http_load(
     command = [
         *pinned(core),
         *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"),
-        *("-s", str(script), "-H", f"Host: {host}", f"http://127.0.0.1:{port}{path}"),
+        *("-s", str(script), "-H", f"Host: {host}", f"{scheme}://127.0.0.1:{port}{path}"),
     ]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
     found = json.loads(output.splitlines()[-1])
@@ -136,6 +145,12 @@ def http2_load(
     done, failed, errored = (int(_found(rf"(\d+) {word}", output)) for word in ("done", "failed", "errored"))
     took_s = float(_found(r"finished in ([\d.]+)s", output))
     return Load(done, took_s, None, None, failed + errored)
+
+
+def handshake_load(folder: Path, client: Issued, port: int, seconds: float, core: int | None) -> Load:
+    """A new mutual TLS connection for each request, one after the other, none of them resumed."""
+    chain, key = client.write(folder, "client")
+    return _generator(["handshakes", str(port), "1", str(seconds), "--certificate", chain, "--key", key], core)
 
 
 def _found(pattern: str, text: str) -> str:

@@ -31,10 +31,10 @@ USED = (
     "SSL_CTX_set_verify",
     "SSL_SESSION_free",
     "SSL_do_handshake",
-    "SSL_get0_alpn_selected",
     "SSL_get0_group_name",
     "SSL_get1_session",
     "SSL_get_error",
+    "SSL_get_peer_certificate",
     "SSL_read",
     "SSL_session_reused",
     "SSL_set_session",
@@ -46,8 +46,8 @@ USED = (
     "X509_STORE_CTX_get_error",
     "X509_STORE_CTX_get_error_depth",
     "X509_STORE_CTX_set_error",
+    "X509_free",
     "X509_verify_cert_error_string",
-    "i2d_SSL_SESSION",
     "i2d_X509_bio",
 )
 
@@ -80,6 +80,17 @@ def certificate_der(x509: Any) -> bytes:
         return bytes(ffi.buffer(data[0], size))
     finally:
         lib.BIO_free(bio)
+
+
+def peer_certificate_der(ssl: Any) -> bytes | None:
+    """What the peer showed, as DER; None if that was nothing."""
+    x509 = lib.SSL_get_peer_certificate(ssl)
+    if x509 == ffi.NULL:
+        return None
+    try:
+        return certificate_der(x509)
+    finally:
+        lib.X509_free(x509)
 
 
 def _text(pointer: Any) -> str:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from mosn_xds.data.net.openssl import ffi, lib
+from mosn_xds.data.net.openssl import ffi, lib, peer_certificate_der
 
 _NAMES = {NameOID.EMAIL_ADDRESS: "emailAddress", NameOID.SERIAL_NUMBER: "serialNumber"}
 _UNESCAPED = "-_.~"
@@ -126,8 +126,8 @@ class TlsFacts:
 
     @cached_property
     def peer(self) -> CertificateFacts | None:
-        certificate = self._conn.get_peer_certificate(as_cryptography=True)
-        return CertificateFacts(certificate.public_bytes(Encoding.DER)) if certificate is not None else None
+        der = peer_certificate_der(self._conn._ssl)
+        return CertificateFacts(der) if der is not None else None
 
     @property
     def presented(self) -> bool:
