@@ -1,6 +1,7 @@
 """Clusters over real sockets: a world with a reactor and a cluster manager, upstreams that a test plays, attempts that
 write down what their pool tells them."""
 
+import os
 import random
 import socket
 import struct
@@ -15,6 +16,7 @@ from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
+from mosn_xds.data.codec.http2 import ENGINES
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.upstream.api import PendingStream, Stale, UpstreamStream
 from mosn_xds.data.upstream.cluster import Cluster
@@ -23,6 +25,7 @@ from mosn_xds.data.upstream.manager import ClusterManager
 from mosn_xds.spec.cluster import Breakers, Discovery, Endpoint, Endpoints, Locality
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.common import Address
+from mosn_xds.spec.feed import Http2Library
 from tests.support.wires import run_reactor
 
 UNLIMITED = Breakers(max_connections=None, max_pending_requests=None, max_requests=None, max_retries=None)
@@ -189,12 +192,13 @@ def request(method: bytes = b"GET", *, fields: Fields | None = None, upgrade: by
 
 
 class World:
-    """One worker's upstreams."""
+    """One worker's upstreams. HTTP/2 is by the library that the environment names."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.stats = StatRegistry()
-        self.manager = ClusterManager(reactor, self.stats, LimitProvider(), random.Random(1))
+        engine = ENGINES[Http2Library(os.environ.get("MOSN_XDS_HTTP2", "ngh2"))]
+        self.manager = ClusterManager(reactor, self.stats, LimitProvider(), random.Random(1), http2_engine=engine)
 
     def cluster(self, *members: Endpoint | int, name: str = "svc", **fields: Any) -> Cluster:
         """Put a cluster of these hosts."""

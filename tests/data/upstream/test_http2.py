@@ -19,6 +19,11 @@ from mosn_xds.spec.listener import Http2Settings
 from tests.data.upstream.harness import Attempt, Upstream, World, later, limited, request, run, settled
 
 
+@pytest.fixture(autouse=True, params=["ngh2", "h2"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOSN_XDS_HTTP2", request.param)
+
+
 class Peer:
     """The upstream's end of a connection: h2, and what it has been told, by stream."""
 
@@ -462,7 +467,7 @@ def test_what_no_peer_can_have_read_when_a_kept_connection_breaks_may_be_sent_ag
         upstream = Upstream()
         cluster = http2(world, upstream)
         peer = await established(world, upstream, cluster)
-        await peer.stream.aclose()
+        peer.stream.socket.close()
         attempt = world.send(cluster)  # before the reactor has seen the end
         assert await attempt.over() == (ResetReason.CONNECTION_TERMINATION, Stale.UNREAD)
 

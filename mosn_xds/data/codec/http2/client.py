@@ -73,6 +73,10 @@ class Http2ClientCodec(Http2Codec):
     def on_headers(self, stream_id: int, fields: Sequence[Field], end: bool) -> None:
         if stream_id not in self._open:
             return
+        status = fields[0][1]
+        if len(status) != 3 or not status.isdigit():  # not every engine minds
+            self._violated(stream_id, codes.MESSAGING_VIOLATION)
+            return
         try:
             head = heads.response_head(fields, self._options, self.stats)
         except Overflow as overflow:

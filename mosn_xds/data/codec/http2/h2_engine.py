@@ -132,6 +132,10 @@ class H2Engine:
             if self._in_preface:
                 self._in_preface = self._preface_left > 0
                 self._feed(piece)
+            elif size == _FRAME_HEADER_BYTES and int.from_bytes(piece[:3], "big") > _MAX_FRAME_BYTES:
+                # h2 would wait for all of it first.
+                self._farewell = goaway_frame(0, ErrorCode.FRAME_SIZE_ERROR)
+                self._finish(ErrorCode.FRAME_SIZE_ERROR, "frame too large")
             elif not self._begun and piece[3] != FrameType.SETTINGS:
                 self._farewell = goaway_frame(0, ErrorCode.PROTOCOL_ERROR)
                 self._finish(ErrorCode.PROTOCOL_ERROR, "SETTINGS expected")
@@ -156,7 +160,7 @@ class H2Engine:
             return None
         size = int.from_bytes(data[at : at + 3], "big")
         if size > _MAX_FRAME_BYTES:
-            return _FRAME_HEADER_BYTES  # enough for h2 to refuse it
+            return _FRAME_HEADER_BYTES  # enough to refuse it
         size += _FRAME_HEADER_BYTES
         return size if left >= size else None
 
