@@ -285,6 +285,7 @@ class Intake(Generic[P]):
         stats.update_attempt += 1
         if verdict.reason is not None:
             stats.update_rejected += 1
+            stats.update_attempt += not response.complete  # so does Envoy: a delta that is refused counts twice
             return
         stats.update_success += 1
         stats.update_time = int(self._clock.wall() * 1000)

@@ -66,6 +66,7 @@ class Served:
         folder: Path,
         *resources: dict[str, Any] | Message,
         kind: ProxyKind = ProxyKind.OURS,
+        delta: bool = True,
         environment: Mapping[str, str] | None = None,
         wait_ready: bool = True,
         **bootstrap: Any,
@@ -94,7 +95,7 @@ class Served:
                 "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}},
                 "dynamic_resources": {
                     "ads_config": {
-                        "api_type": "DELTA_GRPC",
+                        "api_type": "DELTA_GRPC" if delta else "GRPC",
                         "transport_api_version": "V3",
                         "grpc_services": [{"envoy_grpc": {"cluster_name": "pilot"}}],
                     },
