@@ -11,7 +11,7 @@ from tests.differential.bed import Bed, cluster, extension, http_listener, vhost
 from tests.differential.pair import case
 from tests.differential.test_http2_upstream import HTTP2, http2
 from tests.differential.world import World
-from tests.support.http2_upstream import Http2Upstream, answer, hang, refuse, trailers_only
+from tests.support.http2_upstream import Http2Exchange, Http2Upstream, answer, hang, refuse, trailers_only
 
 ROUTES = vhost(
     "all",
@@ -53,6 +53,8 @@ ROUTES = vhost(
       route: {cluster: a, retry_policy: {retry_on: resource-exhausted}}
     - match: {prefix: /unavailable}
       route: {cluster: a, retry_policy: {retry_on: unavailable, num_retries: 2}}
+    - match: {prefix: /judged}
+      route: {cluster: judged}
     - match: {prefix: /shop.}
       route: {cluster: counted}
     - match: {prefix: /}
@@ -95,8 +97,8 @@ BED = Bed(
             ],
         ),
     ],
-    clusters=[cluster("a", http=HTTP2), cluster("counted", http=HTTP2)],
-    upstreams={"a": Http2Upstream, "counted": Http2Upstream},
+    clusters=[cluster("a", http=HTTP2), cluster("counted", http=HTTP2), cluster("judged", http=HTTP2)],
+    upstreams={"a": Http2Upstream, "counted": Http2Upstream, "judged": Http2Upstream},
 )
 
 CALL = {"content-type": "application/grpc", "te": "trailers"}
@@ -218,3 +220,43 @@ def test_grpc_stats(proxy: World, listener: str) -> None:
     changed = {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
     proxy.note("figures", sorted(changed.items()))
     assert len(changed) > 3
+
+
+@case("gRPC: what counts as a success of a host")
+def test_host_figures(proxy: World) -> None:
+    kind = [("content-type", "application/grpc")]
+
+    def cut(exchange: Http2Exchange) -> None:
+        exchange.headers(200, kind)
+        exchange.data(MESSAGE)
+        exchange.upstream.pause(0.1)
+        exchange.reset(2)
+
+    upstream = http2(proxy, "judged")
+    steps = [
+        OK,
+        *(
+            answer(200, MESSAGE, kind, trailers=[("grpc-status", status)])
+            for status in ("1", "2", "5", "12", "14", "99")
+        ),
+        answer(200, MESSAGE, kind),
+        trailers_only(("grpc-status", "0")),
+        trailers_only(("grpc-status", "13")),
+        trailers_only(),
+        answer(503, b"x"),
+        answer(404, b"x"),
+        cut,
+        refuse(),
+    ]
+    seen = []
+    for number, step in enumerate(steps, 1):
+        upstream.script(step)
+        proxy.request("POST", "/judged", CALL, MESSAGE)
+        proxy.expect_stats({"cluster.judged.upstream_rq_total": number})
+        lines = dict(
+            line.rsplit("::", 1) for line in proxy.proxy.admin("/clusters")[1].splitlines() if "judged::127" in line
+        )
+        figures = {name.rsplit("::", 1)[1]: value for name, value in lines.items()}
+        seen.append((figures["rq_success"], figures["rq_error"]))
+    proxy.note("successes and errors", seen)
+    assert seen[-1] == ("4", "11")

@@ -14,6 +14,7 @@ from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.attempt import Attempt
 from mosn_xds.data.proxy.deadlines import NEVER
+from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.data.proxy.mirror import Mirrors
 from mosn_xds.data.proxy.rewrite import rewrite_host
 from mosn_xds.data.proxy.route_plan import RoutePlan, Target
@@ -63,6 +64,8 @@ class Router:
     _sent_at_s: float | None = None
     _stale_resends = 0
     _target: Target | None = None
+    _grpc = False
+    _uncharged: Host | None = None  # whose gRPC status is still to come
     _trailers: Fields | None = None
     _tried: list[Host] | None = None
     _upstream_paused = False
@@ -105,6 +108,9 @@ class Router:
         )
         if limits.stream_s is not None:
             stream.limit_duration(limits.stream_s)
+        kind = index.get(b"content-type")
+        if kind is not None and kind.startswith(b"application/grpc"):
+            self._grpc = is_grpc(kind)
         self._rules = RetryRules.for_request(plan.retry, head, index)
         if plan.include_attempt_count:
             head.set(b"x-envoy-attempt-count", b"1")
@@ -359,7 +365,11 @@ class Router:
             elif decision is RetryDecision.OVERFLOW:
                 stream.flags |= _UO
         self._responding = True
-        cluster.charge_response(attempt.host, head, retried=False, internal=self._is_internal(stream))
+        cluster.charge_response(attempt.host, head, retried=False, internal=self._is_internal(stream), grpc=self._grpc)
+        if self._grpc and head.status < 500:
+            self._uncharged = attempt.host
+            if end:
+                self._charge_grpc(head.fields)
         if rules is not None:
             self._forget_retries()
         self._buffering = False
@@ -409,6 +419,8 @@ class Router:
             stream.last_up_rx = stream.owner.clock.now - stream.start_s
             if self._attempt is not None:
                 self._complete_upstream(stream, self._attempt)
+            if self._uncharged is not None:
+                self._charge_grpc([])
         stream.respond_data(data, end)
 
     def on_response_trailers(self, fields: Fields) -> None:
@@ -418,7 +430,15 @@ class Router:
         stream.last_up_rx = stream.owner.clock.now - stream.start_s
         if self._attempt is not None:
             self._complete_upstream(stream, self._attempt)
+        if self._uncharged is not None:
+            self._charge_grpc(fields)
         stream.respond_trailers(fields)
+
+    def _charge_grpc(self, fields: Fields) -> None:
+        """The status has come, or the response has ended without one."""
+        host, self._uncharged = self._uncharged, None
+        if host is not None and self._cluster is not None:
+            self._cluster.charge_grpc(host, fields)
 
     def _complete_upstream(self, stream: "Stream", attempt: Attempt) -> None:
         cluster = self._cluster
@@ -436,6 +456,7 @@ class Router:
             stream.transport_failure = detail
         self._attempt = None
         if self._responding:
+            self._charge_grpc([])
             stream.flags |= FLAG_OF_RESET[reason]
             stream.details = reset_details(reason, detail, started=True)
             stream.hcm.stats.rq_reset_after_downstream_response_started += 1

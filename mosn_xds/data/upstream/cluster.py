@@ -20,7 +20,7 @@ from mosn_xds.data.balance.api import is_degraded, is_healthy
 from mosn_xds.data.balance.balancer import HashBalancer, Surroundings, build_balancer
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.balance.settings import BalancerSettings
-from mosn_xds.data.codec.head import ResponseHead, Version
+from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
@@ -48,6 +48,8 @@ G = TypeVar("G", bound=StatGroup)
 # Copies: an attribute of an enum costs three times as much as a global.
 _EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
 _MAX_SHARED_OPTIONS = 200
+_GRPC_SUCCESSES = frozenset((b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"))
+"""Statuses that stand for an HTTP status below 500 (Envoy's `grpcToHttpStatus`): the host did its work."""
 _H1, _H2 = (b"http/1.1",), (b"h2",)
 """What is offered by ALPN where the cluster does not say."""
 
@@ -245,16 +247,27 @@ class Cluster:
 
     # How attempts end.
 
-    def charge_response(self, host: Host, head: ResponseHead, *, retried: bool, internal: bool = False) -> None:
+    def charge_response(
+        self, host: Host, head: ResponseHead, *, retried: bool, internal: bool = False, grpc: bool = False
+    ) -> None:
         """`host` has answered; `retried`: the answer is dropped and the request sent again. `internal` as in Envoy's stats:
-        the request came from inside the mesh (``x-envoy-internal``)."""
+        the request came from inside the mesh (``x-envoy-internal``). With `grpc` its status says whether that was a
+        success (`charge_grpc`), unless the answer is an HTTP error."""
         status = head.status
         if retried:
             self.stats.count_response(status, ResponseKind.RETRIED)
             host.rq_error += 1
             return
         self.stats.count_response(status, _INTERNAL if internal else _EXTERNAL)
-        if status < 500:
+        if status >= 500:
+            host.rq_error += 1
+        elif not grpc:
+            host.rq_success += 1
+
+    def charge_grpc(self, host: Host, fields: Fields) -> None:
+        """A gRPC call has ended with `fields`, empty if it was cut off: no status is an error, too."""
+        status = next((value for name, value in fields if name == b"grpc-status"), b"")
+        if status in _GRPC_SUCCESSES:
             host.rq_success += 1
         else:
             host.rq_error += 1
