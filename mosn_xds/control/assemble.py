@@ -35,6 +35,7 @@ from mosn_xds.control.closed import stand_ins
 from mosn_xds.control.dns_clusters import DnsCluster
 from mosn_xds.control.intake import need_keys
 from mosn_xds.control.needs import Holder
+from mosn_xds.control.pace import Pace
 from mosn_xds.control.resolve import Lookup
 from mosn_xds.control.secret_items import SecretItems, uses_ticket_keys
 from mosn_xds.control.slots import Deadline, Slot
@@ -155,7 +156,7 @@ class Assembler:
             while True:
                 self._news = trio.Event()
                 try:
-                    self._assemble(self._clock.monotonic())
+                    await self._assemble(self._clock.monotonic())
                 except Exception:  # an agent's task: what is published stays, the next change is another chance
                     self.defects += 1
                     _log.exception("assembling a snapshot failed")
@@ -173,22 +174,24 @@ class Assembler:
 
     # --- one pass ---------------------------------------------------------------------------------------------------
 
-    def _assemble(self, now: float) -> None:
+    async def _assemble(self, now: float) -> None:
         self._deadline = Deadline()
-        self._settle_clusters(now)
+        pace = Pace(self._clock)
+        await self._settle_clusters(now, pace)
         self._settle_tables(now)
         self._settle_listeners(now)
         self._let_go(now)
         self._note_initialization(now)
-        items = self._items()
+        items = await self._items(pace)
         if items != self.snapshot.items:
             self.snapshot = Snapshot(self.snapshot.generation + 1, items)
             self._publish(self.snapshot)
         self._measure()
 
-    def _settle_clusters(self, now: float) -> None:
+    async def _settle_clusters(self, now: float, pace: Pace) -> None:
         wanted = self._wanted(CDS, self._static_clusters)
         for name, good in wanted.items():
+            await pace.rest()
             slot = self.clusters.setdefault(name, Slot(name))
             if not slot.propose(good, now):
                 continue
@@ -350,7 +353,7 @@ class Assembler:
 
     # --- the result -------------------------------------------------------------------------------------------------
 
-    def _items(self) -> dict[ItemKey, Item]:
+    async def _items(self, pace: Pace) -> dict[ItemKey, Item]:
         items: dict[ItemKey, Item] = {}
 
         def put(item: Item) -> None:
@@ -360,6 +363,7 @@ class Assembler:
             for item in slot.items:
                 put(item)
         for slot in self.clusters.values():
+            await pace.rest()
             if slot.active is not None:
                 product = slot.active.product
                 if product.dns is not None:

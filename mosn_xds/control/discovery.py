@@ -91,6 +91,7 @@ class Discovery:
         self.intake = Intake(
             self.store, translate, clock, stats, connect=self._connect, admit=self._admit, changed=self._changed
         )
+        self._secret_files = SecretFiles(self.store, self.intake)
         given = ((CDS, bootstrap.cds), (LDS, bootstrap.lds))
         self._roots = [Root(kind, r.source, r.initial_fetch_timeout_s) for kind, r in given if r is not None]
         self._servers = {r.source: r.server for _, r in given if r is not None and r.server is not None}
@@ -123,7 +124,7 @@ class Discovery:
                     self.intake.reach(need.source)
             nursery.start_soon(self.assembler.run)
             nursery.start_soon(self._retry)
-            nursery.start_soon(SecretFiles(self.store, self.intake).run)
+            nursery.start_soon(self._secret_files.run)
             if self._identity is not None:
                 nursery.start_soon(self._identity.run)
             self._subscribe(CDS)
@@ -152,6 +153,8 @@ class Discovery:
     def _changed(self, keys: Iterable[ResourceKey]) -> None:
         keys = list(keys)
         self.assembler.changed(keys)
+        if any(key.type_url == SDS.url for key in keys):
+            self._secret_files.wake()
         if self._observe is not None:
             self._observe(keys)
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import trio
 import xxhash
 
 from mosn_xds.base.clock import Clock
@@ -24,12 +23,10 @@ from mosn_xds.control.ads.client import ACK, Verdict
 from mosn_xds.control.ads.events import Resource, Response
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, ResourceType
 from mosn_xds.control.needs import Needs, Subscriber
+from mosn_xds.control.pace import Pace
 from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import Offer, Refusal, ResourceKey, ResourceStore
 from mosn_xds.control.translate.model import Need, Source
-
-SLICE_S = 0.004
-"""The longest that translating may hold the loop (one resource excepted)."""
 
 _STAT_PREFIXES = ((CDS, "cluster_manager.cds."), (LDS, "listener_manager.lds."))
 
@@ -144,7 +141,9 @@ class Intake(Generic[P]):
         refused: set[str] = set()
         seen: set[str] = set()
         modified = False
+        pace = Pace(self._clock)
         for result in results:
+            await pace.rest()
             name = result.resource.name
             if name in seen:
                 reasons.append(f"{name}: duplicate {response.type.noun} {name} found")
@@ -200,7 +199,7 @@ class Intake(Generic[P]):
 
     async def _translate_all(self, source: str, response: Response) -> list[_Result[P]]:
         results = []
-        deadline = self._clock.monotonic() + SLICE_S
+        pace = Pace(self._clock)
         for resource in response.resources:
             key = ResourceKey(source, resource.type_url, resource.name)
             offer = self._store.offer(key, resource.raw)
@@ -208,9 +207,7 @@ class Intake(Generic[P]):
                 results.append(self._translated(resource))
             else:
                 results.append(_Result(resource, offer))
-            if self._clock.monotonic() >= deadline:
-                await trio.lowlevel.checkpoint()
-                deadline = self._clock.monotonic() + SLICE_S
+            await pace.rest()
         return results
 
     def _translated(self, resource: Resource) -> _Result[P]:

@@ -34,12 +34,20 @@ class SecretFiles:
         self._store = store
         self._intake = intake
         self._watched: dict[ResourceKey, tuple[bytes, _Marks]] = {}
+        self._news = trio.Event()
 
     def __repr__(self) -> str:
         return f"<SecretFiles of {len(self._watched)} secrets>"
 
+    def wake(self) -> None:
+        """A secret has changed: it may name files. Without any there is nothing to look at, and nobody who does."""
+        self._news.set()
+
     async def run(self) -> None:
         while True:
+            if not self._watched:
+                await self._news.wait()
+            self._news = trio.Event()
             await trio.sleep(POLL_S)
             self.look()
 

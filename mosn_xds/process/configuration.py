@@ -7,8 +7,6 @@ taken; what could not be bound is tried again while the process runs.
 import random
 from collections.abc import Collection
 
-import trio
-
 from mosn_xds.base.clock import Clock
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.resource_types import LDS
@@ -26,7 +24,6 @@ from mosn_xds.process.supervise import Supervisor
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.snapshot import Snapshot
 
-ADMISSION_RETRY_S = 5.0
 REMOVED_SHOWN_S = 5.0
 """Long enough for workers to say whether a removed listener still has connections."""
 
@@ -94,9 +91,7 @@ class Configuration:
         await self.discovery.assembler.live.wait()
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._retry_admission)
-            nursery.start_soon(self.discovery.run)
+        await self.discovery.run()
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._supervisor.publish(snapshot)
@@ -125,8 +120,3 @@ class Configuration:
         self.removed_listeners = {
             name: (raw, at) for name, (raw, at) in self.removed_listeners.items() if name in draining or at > expired
         }
-
-    async def _retry_admission(self) -> None:
-        while True:
-            await trio.sleep(ADMISSION_RETRY_S)
-            self.discovery.intake.retry()

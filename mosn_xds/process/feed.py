@@ -19,6 +19,8 @@ from typing import Protocol
 import msgspec
 import trio
 
+from mosn_xds.base.clock import SystemClock
+from mosn_xds.control.pace import Pace
 from mosn_xds.process.sockets import ListenerSockets, SocketKey
 from mosn_xds.process.wire import FeedWire
 from mosn_xds.spec import feed
@@ -27,6 +29,7 @@ from mosn_xds.spec.snapshot import EMPTY, Item, ItemKey, Kind, Snapshot, diff
 PING_INTERVAL_S = 2.5
 SILENCE_LIMIT_S = 10.0
 _KILL_AFTER_S = 1.0
+_ROWS_AT_ONCE = 500
 _QUEUE_BYTES = 512 << 10
 """How far sending runs ahead of the worker."""
 
@@ -65,6 +68,7 @@ class WorkerFeed:
         """It has taken a generation: it serves."""
         self._wire = wire
         self._context = context
+        self._clock = SystemClock()
         self._newest: Snapshot | None = None
         self._sent: Snapshot | None = None
         self._news = trio.Event()
@@ -130,6 +134,7 @@ class WorkerFeed:
 
     async def _send_generation(self, snapshot: Snapshot) -> None:
         delta = diff(self.held, snapshot)
+        pace = Pace(self._clock)
         for item in delta.put:
             if item.kind is Kind.LISTENER:
                 self._give_sockets(item)
@@ -139,6 +144,7 @@ class WorkerFeed:
                 self._rows_sent.update(rows)
                 self._wire.send(feed.LimitRows(dict(rows)))
             self._wire.send(feed.Put(item))
+            await pace.rest()
             if self._wire.queued_bytes > _QUEUE_BYTES:
                 await self._wire.drained()
         needless: dict[str, int | None] = {}
@@ -148,6 +154,10 @@ class WorkerFeed:
             keys = self._context.limit_rows(self.held.items[kind, name])
             needless.update((key, None) for key in keys if self._rows_sent.pop(key, None) is not None)
             self._wire.send(feed.Drop(kind, name))
+            await pace.rest()
+            if len(needless) >= _ROWS_AT_ONCE:
+                self._wire.send(feed.LimitRows(needless))
+                needless = {}
         if needless:
             self._wire.send(feed.LimitRows(needless))
         self._wire.send(feed.Publish(snapshot.generation))
@@ -189,8 +199,10 @@ class WorkerFeed:
     async def _listen(self) -> None:
         while (bodies := await self._wire.receive()) is not None:
             self._heard_at = trio.current_time()
+            pace = Pace(self._clock)
             for body in bodies:
                 self._take(self._decoder.decode(body))
+                await pace.rest()
 
     def _take(self, message: feed.FromWorker) -> None:
         match message:

@@ -84,6 +84,7 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
     from mosn_xds.process.agent import AgentProcess  # noqa: PLC0415
     from mosn_xds.process.configuration import Configuration  # noqa: PLC0415
     from mosn_xds.process.hosts import HostTotals  # noqa: PLC0415
+    from mosn_xds.process.memory import Collector  # noqa: PLC0415
     from mosn_xds.process.supervise import Supervisor  # noqa: PLC0415
     from mosn_xds.process.totals import StatTotals  # noqa: PLC0415
     from mosn_xds.spec.feed import Configure, Http2Library  # noqa: PLC0415
@@ -132,4 +133,4 @@ def _serve(options: Options, log: LogControl, spawner: SpawnerLink, bootstrap: "
         reject_unknown_fields=options.reject_unknown_dynamic_fields,
         identity=identity,
     )
-    return trio.run(agent.run, configuration, AdminService(configuration))
+    return trio.run(agent.run, configuration, AdminService(configuration), Collector().run)

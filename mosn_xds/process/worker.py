@@ -312,6 +312,7 @@ class WorkerProcess:
         self._own_stats.watchdog_miss = self._reactor.held
         self._own_stats.reactor_failures = self._reactor.failures
         read_time = time.monotonic
+        clock = self._reactor.clock
         pause_at = read_time() + SLICE_S
         portion: list[StatChange] = []
         for change in self._stats.changes(everything=everything):
@@ -321,7 +322,10 @@ class WorkerProcess:
             if read_time() > pause_at:
                 self._send_portion(portion)
                 portion = []
+                looked_at = clock.now
                 await trio.lowlevel.checkpoint()
+                if clock.now != looked_at:
+                    await trio.sleep(PAUSE_S)
                 pause_at = read_time() + SLICE_S
         self._send_portion(portion)
         return anything

@@ -11,7 +11,8 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.client import ACK, Verdict
 from mosn_xds.control.ads.events import Resource, Response
 from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
-from mosn_xds.control.intake import SLICE_S, Intake
+from mosn_xds.control.intake import Intake
+from mosn_xds.control.pace import SLICE_S
 from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import ResourceKey, ResourceStore, Status
 from mosn_xds.control.translate.model import Need

@@ -454,16 +454,17 @@ def test_idle_proxy_sleeps(world: LoadWorld) -> None:
 
 
 @pytest.mark.soak
-def test_idle_proxy_costs_less_than_half_a_percent_of_a_core(world: LoadWorld) -> None:
+@pytest.mark.timeout(180)
+def test_idle_proxy_costs_less_than_a_fifth_of_a_percent_of_a_core(world: LoadWorld) -> None:
     proxy = world.start()
-    assert measure_idleness(world, proxy, seconds=30.0) < 0.5
+    assert measure_idleness(world, proxy, seconds=90.0, settling_s=15.0) < 0.2
 
 
-def measure_idleness(world: LoadWorld, proxy: Proxy, *, seconds: float) -> float:
+def measure_idleness(world: LoadWorld, proxy: Proxy, *, seconds: float, settling_s: float = 4.0) -> float:
     """Percent of a core that all processes need together; asserts that nobody wakes up all the time."""
     with Callers(world.mesh.port, 8) as callers:
         wait_until(lambda: callers.answers > 200, 10)
-    time.sleep(4)  # figures settle
+    time.sleep(settling_s)  # figures settle
     pids = proxy.pids()
     before = [(run_s(pid), voluntary_switches(pid)) for pid in pids]
     time.sleep(seconds)
