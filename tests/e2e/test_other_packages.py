@@ -1,11 +1,13 @@
 """Filters of other packages in a whole proxy: what is wrong with them is refused in time, said aloud, and never let through."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.client import Connection, request_bytes
 from tests.support.packages import install
@@ -167,3 +169,36 @@ def test_a_captured_listener_that_is_refused_never_falls_to_the_catch_all(
         assert captured(inside + 1) == b"catch-all"
         served.push(capture, listener("guarded", inside, teapot(pots=5), bind_to_port=False))
         served.wait(lambda: captured(inside) == b"5")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["mosn-xds", "validate"], ["mosn-xds-proxy", "--mode", "validate", "-c"], ["mosn-xds-proxy", "-c"]],
+    ids=" ".join,
+)
+def test_a_wrong_option_in_a_bootstrap_is_found_without_a_worker(
+    tmp_path: Path, acme: dict[str, str], port: int, command: list[str]
+) -> None:
+    def run(options: dict[str, Any]) -> tuple[int, str]:
+        resource = listener("web", port, teapot(**options))
+        del resource["@type"]
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump({"static_resources": {"listeners": [resource]}}))
+        program = str(Path(sys.executable).with_name(command[0]))
+        done = subprocess.run(
+            [program, *command[1:], str(config)],
+            env={**os.environ, **acme},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = run({"colour": "red"})
+    place = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.colour"
+    assert code == 1
+    assert f"{place}: Object contains unknown field `colour` (the options of Teapot: pots)" in text
+    if "validate" in command:
+        code, text = run({"pots": 2})
+        assert (code, "OK" in text) == (0, True)
