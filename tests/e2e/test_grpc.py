@@ -32,6 +32,8 @@ ROUTES = [
     {"match": {"prefix": "/", "headers": [{"name": "x-refused", "present_match": True}]},
      "direct_response": {"status": 403, "body": {"inline_string": "not for you: 100 % no"}}},
     {"match": {"prefix": "/", "headers": [{"name": "x-nowhere", "present_match": True}]}, "route": {"cluster": "nobody"}},
+    {"match": {"prefix": "/", "headers": [{"name": "x-aging", "present_match": True}]},
+     "route": {"cluster": "aging", "timeout": "0s"}},
     {"match": {"prefix": "/", "headers": [{"name": "x-unbounded", "present_match": True}]},
      "route": {"cluster": "interop", "timeout": "0s"}},
     {"match": {"prefix": "/"}, "route": {"cluster": "interop", "timeout": "0s", "max_grpc_timeout": "0s"}},
@@ -70,6 +72,9 @@ class Passage:
         self._stack = ExitStack()
         self.server = InteropServer(credentials=self._server_credentials())
         self._stack.callback(self.server.stop)
+        age = [("grpc.max_connection_age_ms", 60), ("grpc.max_connection_age_grace_ms", 5000)]
+        self.aging = InteropServer(age, self._server_credentials())
+        self._stack.callback(self.aging.stop)
         self.port = self._ports.take()
         environment = {**os.environ, "MOSN_XDS_HTTP2": setting.library}
         try:
@@ -137,22 +142,7 @@ class Passage:
         )  # fmt: skip
         front = listener("grpc", manager, per_connection_buffer_limit_bytes=65536)
         front["address"] = address(self.port)
-        cluster: Config = {
-            "name": "interop",
-            "type": "STATIC",
-            "connect_timeout": "1s",
-            "per_connection_buffer_limit_bytes": 65536,
-            "load_assignment": {
-                "cluster_name": "interop",
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(self.server.port)}}]}],
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": HTTP_OPTIONS,
-                    "explicit_http_config": {"http2_protocol_options": http2},
-                }
-            },
-        }
+        clusters = [self._cluster("interop", self.server.port, http2), self._cluster("aging", self.aging.port, http2)]
         if self.setting.secure:
             front["filter_chains"][0]["transport_socket"] = {
                 "name": "envoy.transport_sockets.tls",
@@ -162,6 +152,30 @@ class Passage:
                     "require_client_certificate": True,
                 },
             }
+        return {
+            "node": {"id": "grpc", "cluster": "grpc"},
+            "admin": {"address": address(self._ports.take())},
+            "static_resources": {"listeners": [front], "clusters": clusters},
+        }
+
+    def _cluster(self, name: str, port: int, http2: Config) -> Config:
+        cluster: Config = {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "per_connection_buffer_limit_bytes": 65536,
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}],
+            },
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": HTTP_OPTIONS,
+                    "explicit_http_config": {"http2_protocol_options": http2},
+                }
+            },
+        }
+        if self.setting.secure:
             cluster["transport_socket"] = {
                 "name": "envoy.transport_sockets.tls",
                 "typed_config": {
@@ -170,11 +184,7 @@ class Passage:
                     "sni": _HOST,
                 },
             }
-        return {
-            "node": {"id": "grpc", "cluster": "grpc"},
-            "admin": {"address": address(self._ports.take())},
-            "static_resources": {"listeners": [front], "clusters": [cluster]},
-        }
+        return cluster
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
@@ -377,3 +387,21 @@ def test_a_writer_that_nobody_reads_stops(passage: Passage) -> None:
         assert before < 32 << 20
         assert Interop(channel).unary("Echo", b"other") == b"other"
         call.cancel()
+
+
+def test_a_server_that_ends_its_connections_costs_no_call(passage: Passage) -> None:
+    """gRPC servers end connections by age: GOAWAY, what is under way finishes, and the next call goes elsewhere."""
+    if passage.setting.kind is ProxyKind.ENVOY:
+        pytest.skip("Envoy sends again only what a retry policy speaks of")
+    before = passage.aging.calls
+    with passage.channel() as channel:
+        call = channel.unary_unary("/mosn.test.Interop/Echo")
+        for number in range(40):
+            waiting = [call.future(b"%d" % number, timeout=10, metadata=(("x-aging", "1"),)) for _ in range(10)]
+            assert [one.result() for one in waiting] == [b"%d" % number] * 10
+    assert passage.aging.calls - before == 400
+    deadline = time.monotonic() + 5
+    name = "cluster.aging.upstream_cx_close_notify"
+    while passage.proxy.stats(name).get(name, 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -123,7 +123,7 @@ class Router:
             self._context = LbContext(hash_value, original_dst=stream.connection.restored_local, head=head)
         if plan.mirrors:
             self._mirrors = Mirrors.choose(plan.mirrors, stream, head, limits.whole_s)
-        self._buffering = not end and (self._rules is not None or self._mirrors is not None)
+        self._buffering = not end and (self._rules is not None or self._mirrors is not None or cluster.multiplexes)
         if end:
             self._request_complete(stream)
         self._try()
@@ -172,7 +172,7 @@ class Router:
         self._body_bytes += len(data)
         if self._body_bytes > self._limit(stream) and self._attempt is not None:
             # More than a retry may keep: go on without one.
-            if self._cluster is not None:
+            if self._cluster is not None and (self._rules is not None or self._mirrors is not None):
                 self._cluster.stats.retry_or_shadow_abandoned += 1
             self._buffering = False
             self._body = None

@@ -92,7 +92,8 @@ class HostChooser(Protocol):
 
 
 class Cluster:
-    """See the module. `needs_context`: picks depend on where the downstream connection was going."""
+    """See the module. `needs_context`: picks depend on where the downstream connection was going. `multiplexes`: connections
+    may carry many streams, and end under some of them (GOAWAY)."""
 
     __slots__ = (
         "_balancing",
@@ -107,6 +108,7 @@ class Cluster:
         "_watched",
         "breakers",
         "clock",
+        "multiplexes",
         "name",
         "needs_context",
         "spec",
@@ -138,6 +140,7 @@ class Cluster:
         self._http2: Http2Parts | None = None
         self.transports = Transports(spec, parts.tls, parts.stats, stats.prefix)
         self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
+        self.multiplexes = spec.protocol is not UpstreamProtocol.HTTP1
         self._balancing = parts.same(
             BalancerSettings(
                 policy=spec.balancing,

@@ -9,9 +9,9 @@ paused. Outward, each stream may have so much waiting in the codec before its ha
 takes nothing stops all of them.
 
 The end of a connection. GOAWAY, a drain, `max_requests_per_connection` and the maximal duration let the streams that are
-there finish. A stream above the id in a GOAWAY, and one of which the peer's system has not acknowledged a byte when the
-connection broke, have not been looked at: on a connection that had served before they are `Stale.UNREAD`, to be sent again
-whatever the retry policy says. On a new connection they are not, for there would be no end to it.
+there finish. A stream that a peer which has said GOAWAY refuses, and one of which the peer's system has not acknowledged a
+byte when the connection broke, have not been looked at: on a connection that had served before they are `Stale.UNREAD`, to
+be sent again whatever the retry policy says. On a new connection they are not, for there would be no end to it.
 """
 
 import errno
@@ -146,8 +146,8 @@ class Http2Connection:
         "_draining",
         "_duration_timer",
         "_full_wire",
+        "_going_away",
         "_keepalive",
-        "_last_taken",
         "_meter",
         "_over",
         "_parts",
@@ -184,7 +184,7 @@ class Http2Connection:
         self._dirty = False
         self._draining = False
         self._full_wire = False
-        self._last_taken: int | None = None  # the id in the peer's GOAWAY
+        self._going_away = False  # the peer has said GOAWAY
         self._over = False
         self._was_active = False
         self._duration_timer: Timer | None = None
@@ -435,7 +435,7 @@ class Http2Connection:
             self._on_codec_end(event)
 
     def _on_goaway(self, event: GoAway) -> None:
-        self._last_taken = event.last_stream_id
+        self._going_away = True
         if not self._draining:
             self.settings.stats.upstream_cx_close_notify += 1
         self.drain()
@@ -477,7 +477,7 @@ class Http2Connection:
             stats.upstream_rq_tx_reset += 1
         handler = stream.handler
         stale = Stale.NO
-        if reason is _REFUSED and self._last_taken is not None and stream.id > self._last_taken and stream.reused:
+        if reason is _REFUSED and self._going_away and stream.reused:
             stale = Stale.UNREAD
         self._end(stream)
         if handler is not None:
