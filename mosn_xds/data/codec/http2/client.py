@@ -29,7 +29,8 @@ class Http2ClientCodec(Http2Codec):
     `StreamReset`, `BadResponse`, `GoAway`, `PeerSettings`, `Writable`, `PingAnswered` and `ConnectionClosed`.
     A stream's last event is one with `end_stream`, `Trailers`, `StreamReset` or `BadResponse`; `BadResponse` is a response
     beyond the header limits, or malformed where that does not end the connection: the stream is reset already. A response
-    may be complete before its request: `reset` the stream then if the rest will not be sent.
+    may be complete before its request: `reset` the stream then if the rest will not be sent; a `StreamReset` may still come
+    behind it, when the peer wants no more of the request.
 
     `StreamReset` with REMOTE_REFUSED (RST_STREAM with that code, or an id above the one in the peer's GOAWAY) is the only
     one after which any request may be sent again. After `GoAway` no `send_head`.
