@@ -104,6 +104,8 @@ class TlsUpstream(Upstream):
         client_roots: str = "",
         alpn: Sequence[str] = (),
         configure: Callable[[ssl.SSLContext], None] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.handshakes: dict[int, SeenHandshake] = {}
         self._folder = tempfile.TemporaryDirectory()
@@ -112,7 +114,7 @@ class TlsUpstream(Upstream):
         self._alpn = list(alpn)
         self._configure = configure
         self._tickets = self._context()
-        super().__init__(name)
+        super().__init__(name, host, port)
 
     def close(self) -> None:
         super().close()
