@@ -54,6 +54,9 @@ SCENARIOS = [
     Scenario("http bare", chains.bare, "nginx", "http", "us/request", 0.8),
     Scenario("http mesh", chains.mesh, "nginx", "http", "us/request", 0.8, chains.MESH_HOST),
     Scenario("http2 cleartext", chains.bare, "nginx", "http2", "us/request", 0.9),
+    Scenario("http to http2", chains.http2_upstream, "nginx http2", "http", "us/request", 0.9),
+    Scenario("http2 both sides", chains.http2_upstream, "nginx http2", "http2", "us/request", 0.9),
+    Scenario("grpc unary", chains.grpc, "nginx http2", "grpc", "us/call", 0.9),
     Scenario("http over tls", chains.tls, "nginx", "https", "us/request", 0.9),
     Scenario("handshakes", chains.mutual_tls, "nginx", "handshakes", "us/handshake", 0.9),
     Scenario("tcp ping-pong", chains.tcp, "echo", "pingpong", "us/exchange", 1.0),
@@ -173,6 +176,8 @@ class Bench:
             return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, load, scheme="https")
         if scenario.load == "handshakes":
             return peers.handshake_load(self._folder, chains.certificate("client"), port, seconds, self.load_core)
+        if scenario.load == "grpc":
+            return peers.grpc_load(self._folder, port, HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         if scenario.load == "http2":
             return peers.http2_load(port, scenario.host, "/", HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         count = CONNECTIONS if scenario.load == "pingpong" else BULK_CONNECTIONS
@@ -181,6 +186,8 @@ class Bench:
     def _server(self, scenario: Scenario, port: int) -> contextlib.AbstractContextManager[None]:
         if scenario.server == "nginx":
             return peers.nginx(self._folder, port, self.load_core)
+        if scenario.server == "nginx http2":
+            return peers.nginx_http2(self._folder, port, self.load_core)
         return peers.tcp_server(scenario.server, port, self.load_core)
 
     @contextlib.contextmanager

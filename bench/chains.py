@@ -74,6 +74,27 @@ def bare(_kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Co
     return bootstrap(admin_port, [listener], [_cluster("up", upstream_port)])
 
 
+def http2_upstream(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+    """`bare`, and the upstream speaks HTTP/2."""
+    config = bare(kind, admin_port, port, upstream_port)
+    config["static_resources"]["clusters"][0]["typed_extension_protocol_options"] = {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+    return config
+
+
+def grpc(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+    """`http2_upstream` with the statistics that Istio puts into every chain."""
+    config = http2_upstream(kind, admin_port, port, upstream_port)
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    statistics = {"@type": f"{_TYPE}envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"}
+    manager["http_filters"].insert(0, {"name": "envoy.filters.http.grpc_stats", "typed_config": statistics})
+    return config
+
+
 @cache
 def authority() -> Authority:
     """Who issues the certificates of a run."""

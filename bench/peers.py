@@ -19,6 +19,35 @@ from pathlib import Path
 
 from tests.support.authority import Issued
 
+GRPC_MESSAGE = b"\0\0\0\0\x40" + b"m" * 64
+_NGINX_HTTP2 = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx-http2.pid;
+error_log {folder}/nginx-http2.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/bodies;
+  proxy_temp_path {folder}/proxied;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 1000000000;
+  http2_max_concurrent_streams 1024;
+  open_file_cache max=10;
+  server {{
+    listen 127.0.0.1:{port} http2;
+    root {folder};
+    default_type application/grpc;
+    location / {{
+      rewrite ^ /answer break;
+      error_page 405 =200 /answer;
+      add_trailer grpc-status 0;
+    }}
+  }}
+}}
+"""
 _NGINX = """
 worker_processes 1;
 daemon off;
@@ -98,6 +127,20 @@ def nginx(folder: Path, port: int, core: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def nginx_http2(folder: Path, port: int, core: int | None) -> Iterator[None]:
+    """nginx with HTTP/2 (prior knowledge) that answers every request as a gRPC server its unary call: a message of 64 bytes,
+    ``grpc-status`` in the trailers. Raises RuntimeError when it is missing."""
+    if shutil.which("nginx") is None:
+        raise RuntimeError("nginx is not installed (Debian: apt-get install nginx-light)")
+    (folder / "answer").write_bytes(GRPC_MESSAGE)
+    config = folder / "nginx-http2.conf"
+    config.write_text(_NGINX_HTTP2.format(folder=folder, port=port))
+    command = [*pinned(core), "nginx", "-c", str(config), "-p", str(folder), "-e", str(folder / "start.log")]
+    with running(command, port):
+        yield
+
+
+@contextlib.contextmanager
 def tcp_server(mode: str, port: int, core: int | None) -> Iterator[None]:
     """A TCP server: `echo`, `source` (sends without end) or `sink` (reads without end)."""
     with running([*pinned(core), sys.executable, "-m", "bench.tcp_server", mode, str(port)], port):
@@ -134,17 +177,30 @@ def http2_load(
     port: int, host: str, path: str, connections: int, streams: int, seconds: float, core: int | None
 ) -> Load:
     """GETs over HTTP/2 with prior knowledge, `streams` at once on each connection. Raises RuntimeError without h2load."""
+    url = f"http://127.0.0.1:{port}{path}"
+    return _h2load(["-H", f":authority: {host}"], url, connections, streams, seconds, core)
+
+
+def grpc_load(folder: Path, port: int, connections: int, streams: int, seconds: float, core: int | None) -> Load:
+    """Unary gRPC calls, `streams` at once on each connection. Raises RuntimeError without h2load."""
+    message = folder / "message"
+    message.write_bytes(GRPC_MESSAGE)
+    return _h2load(
+        [*("-d", str(message)), *("-H", "content-type: application/grpc"), *("-H", "te: trailers")],
+        f"http://127.0.0.1:{port}/bench.Echo/Unary", connections, streams, seconds, core,
+    )  # fmt: skip
+
+
+def _h2load(options: Sequence[str], url: str, connections: int, streams: int, seconds: float, core: int | None) -> Load:
     if shutil.which("h2load") is None:
         raise RuntimeError("h2load is not installed (Debian: apt-get install nghttp2-client)")
-    command = [
-        *pinned(core),
-        *("h2load", "-t1", f"-c{connections}", f"-m{streams}", "-D", str(max(1, round(seconds)))),
-        *("-H", f":authority: {host}", f"http://127.0.0.1:{port}{path}"),
-    ]
+    duration = ["-D", str(max(1, round(seconds)))]
+    command = [*pinned(core), "h2load", "-t1", f"-c{connections}", f"-m{streams}", *duration, *options, url]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
     done, failed, errored = (int(_found(rf"(\d+) {word}", output)) for word in ("done", "failed", "errored"))
+    good = int(_found(r"status codes: (\d+) 2xx", output))
     took_s = float(_found(r"finished in ([\d.]+)s", output))
-    return Load(done, took_s, None, None, failed + errored)
+    return Load(done, took_s, None, None, failed + errored + max(0, done - good))
 
 
 def handshake_load(folder: Path, client: Issued, port: int, seconds: float, core: int | None) -> Load:
