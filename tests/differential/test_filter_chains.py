@@ -240,6 +240,8 @@ def test_a_hello_in_pieces(proxy: World) -> None:
     with proxy.connect("sni") as link:
         for start in range(0, len(hello), 40):
             link.send(hello[start : start + 40])
+            if start + 40 < len(hello):
+                assert not link.raw.closes_within(0.02)
         assert link.raw.read_exactly(3) == b"c2\n"
 
 

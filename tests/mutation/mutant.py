@@ -147,12 +147,14 @@ class _Swapper(ast.NodeTransformer):
 @dataclass(frozen=True)
 class Mutant:
     """`name` says what does not work; each of `cases` must fail. `spares` is a case that must pass nevertheless, so that a
-    failure is the mutant's and not that of a proxy that is dead; None: the table's canary."""
+    failure is the mutant's and not that of a proxy that is dead; None: the table's canary. `beside_envoy`: the cases say
+    too much to say it themselves, so they may fail by the comparison alone."""
 
     name: str
     edits: tuple[Edit, ...]
     cases: tuple[str, ...]
     spares: str | None = None
+    beside_envoy: bool = False
 
     def trees(self, package: Path = PACKAGE) -> dict[str, ast.Module]:
         """The changed modules by path below the package. Raises Rotten."""
@@ -174,6 +176,8 @@ class Mutant:
         return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in self.trees(package).items()}
 
 
-def mutant(name: str, edits: Edit | tuple[Edit, ...], *cases: str, spares: str | None = None) -> Mutant:
+def mutant(
+    name: str, edits: Edit | tuple[Edit, ...], *cases: str, spares: str | None = None, beside_envoy: bool = False
+) -> Mutant:
     """A row of a table."""
-    return Mutant(name, edits if isinstance(edits, tuple) else (edits,), cases, spares)
+    return Mutant(name, edits if isinstance(edits, tuple) else (edits,), cases, spares, beside_envoy)

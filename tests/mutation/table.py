@@ -15,15 +15,15 @@ from tests.mutation.mutant import Mutant
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
-    "grpc",
+    "http2_both_sides",
     "http2_bridge",
     "http2_conformance",
     "http2_downstream",
     "http2_floods",
     "http2_upstream",
+    "proxy_protocol",
     "stats_config",
-    "tls_downstream",
-    "tls_upstream",
+    "tls_chains",
 )
 """Modules of cases that have no table yet."""
 
