@@ -93,7 +93,11 @@ class RunningAgent:
 
     @property
     def bootstrap_findings(self) -> tuple[Sequence[str], Sequence[str]]:
-        return self._bootstrap.unread, self._bootstrap.warnings
+        return self._unread(), self._bootstrap.warnings
+
+    def _unread(self) -> list[str]:
+        unasked = self._bootstrap.runtime.unasked
+        return [*self._bootstrap.unread, *(f"layered_runtime: {key} (nothing has asked for it)" for key in unasked)]
 
     @property
     def command_line(self) -> Mapping[str, Any]:
@@ -256,7 +260,7 @@ class RunningAgent:
         stats.refused_by_workers = len(self._agent.supervisor.attainable.refusals)
         stats.refused_resources = refused
         stats.requested_resources = requested
-        stats.unread_fields = unread + len(self._bootstrap.unread)  # its static resources included
+        stats.unread_fields = unread + len(self._unread())  # its static resources included
         stats.warming_resources = len(self._warming())
 
 

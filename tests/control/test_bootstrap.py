@@ -310,3 +310,50 @@ def test_an_extension_of_unknown_type_does_not_end_the_start() -> None:
         {"bootstrap_extensions": [{"name": "x", "typed_config": {"@type": "acme.Unheard", "a": {"b": 1}}}]}
     )
     assert bootstrap.unread == ("bootstrap_extensions (no bootstrap extension is known)",)
+
+
+def test_runtime_values_that_nothing_asks_for_are_known() -> None:
+    layer = {"name": "l", "static_layer": {"re2": {"max_program_size.error_level": 5}, "no.such": True}}
+    runtime = load({"layered_runtime": {"layers": [layer]}}).runtime
+    assert runtime.get("re2.max_program_size.error_level") == 5
+    assert runtime.unasked == ["no.such"]
+
+
+@pytest.mark.parametrize(
+    ("google", "path", "reason"),
+    [
+        (
+            {"channel_credentials": {"google_default": {}}},
+            "channel_credentials.google_default",
+            "Google's default credentials are not supported",
+        ),
+        (
+            {"credentials_factory_name": "acme"},
+            "credentials_factory_name",
+            "Unknown google grpc credentials factory name: acme",
+        ),
+    ],
+)
+def test_pilot_is_never_spoken_to_in_cleartext_where_more_was_asked_for(
+    google: dict[str, Any], path: str, reason: str
+) -> None:
+    service = {"google_grpc": {"target_uri": "pilot:1", "stat_prefix": "p", **google}}
+    config = {"api_type": "GRPC", "grpc_services": [service]}
+    with pytest.raises(ConfigError) as caught:
+        load({"node": {"id": "a", "cluster": "b"}, "dynamic_resources": {"ads_config": config}})
+    place = "dynamic_resources.ads_config.grpc_services[0].google_grpc"
+    assert (str(caught.value.path).endswith(f"{place}.{path}"), caught.value.reason) == (True, reason)
+
+
+@pytest.mark.parametrize(
+    ("admin", "unread"),
+    [
+        ({"access_log_path": "/dev/null"}, set()),
+        ({"access_log_path": "/dev/stdout"}, {"admin.access_log_path (what is asked of the admin API is not logged)"}),
+        ({"profile_path": "/p"}, {"admin.profile_path (nothing is profiled)"}),
+    ],
+)
+def test_what_is_asked_of_the_admin_api_is_logged_nowhere_and_that_is_said(
+    admin: dict[str, Any], unread: set[str]
+) -> None:
+    assert set(load({"admin": admin}).unread) == unread

@@ -13,6 +13,7 @@ from mosn_xds.control.translate.common import refuse_version_2
 from mosn_xds.control.translate.take import Report, Take
 from mosn_xds.xds.messages import unpack
 
+_CREDENTIALS = ("", "envoy.grpc_credentials.default", "envoy.grpc_credentials.file_based_metadata")
 _DELTA = (3, 6)
 _GRPC = (2, 3, 5, 6)
 
@@ -166,7 +167,10 @@ def _filename(source: Any, take: Take, name: str) -> str | None:
 
 def _take_google(take: Take, metadata: tuple[tuple[str, str], ...]) -> GrpcTarget:
     uri = take.text("target_uri")
-    take.skip("stat_prefix", "credentials_factory_name")
+    take.skip("stat_prefix")
+    factory = take.text("credentials_factory_name")
+    if factory not in _CREDENTIALS:
+        raise take.error("credentials_factory_name", f"Unknown google grpc credentials factory name: {factory}")
     channel = take.child("channel_credentials")
     ssl = None if channel is None else channel.child("ssl_credentials")
     tls: dict[str, Any] = {}
@@ -180,7 +184,11 @@ def _take_google(take: Take, metadata: tuple[tuple[str, str], ...]) -> GrpcTarge
             "tls_key_path": _filename(message.private_key, ssl, "private_key"),
         }
     elif channel is not None:
-        channel.skip("local_credentials", "google_default")
+        if channel.has("google_default"):  # in cleartext, and with a token perhaps, is not what was asked for
+            raise channel.error(
+                "google_default", "Google's default credentials are not supported", "ssl_credentials are"
+            )
+        channel.skip("local_credentials")
     token, more = _take_call_credentials(take)
     return GrpcTarget(uri, initial_metadata=(*metadata, *more), **tls, **token)
 

@@ -18,6 +18,7 @@ from mosn_xds.control.bootstrap.model import (
     XdsServer,
 )
 from mosn_xds.control.bootstrap.reading import read_message
+from mosn_xds.control.bootstrap.runtime import Runtime
 from mosn_xds.control.bootstrap.secrets import redact
 from mosn_xds.control.bootstrap.stats import take_stats
 from mosn_xds.control.translate.common import struct_dict, take_address, take_source
@@ -152,7 +153,7 @@ class _Loading:
         context = NodeContext(node.id, node.cluster, place.region, place.zone, place.sub_zone, metadata)
         return context, node
 
-    def _runtime(self) -> Mapping[str, Any]:
+    def _runtime(self) -> Runtime:
         found: dict[str, Any] = {}
         layered = self.take.child("layered_runtime")
         for layer in layered.children("layers") if layered is not None else ():
@@ -163,8 +164,8 @@ class _Loading:
             for kind in ("disk_layer", "rtds_layer"):
                 if layer.has(kind):
                     layer.ignore(kind, f"runtime layer {name!r} stays empty")
-            layer.skip("admin_layer")
-        return MappingProxyType(found)
+            layer.ignore_given(admin_layer="there is no /runtime_modify")
+        return Runtime(found)
 
     def _translator(
         self,
@@ -282,8 +283,14 @@ class _Loading:
         take = self.take.child("admin")
         if take is None:
             return Admin()
-        for name in ("access_log", "access_log_path", "profile_path"):
-            take.skip(name)  # what is asked of the admin port is logged with everything else, and nothing is profiled
+        for one in take.children("access_log"):
+            log = one.message_of("typed_config")
+            if log is None or _NOWHERE not in log.value:
+                one.ignore("typed_config", "what is asked of the admin API is not logged")
+            one.skip("name")
+        if take.text("access_log_path") not in ("", _NOWHERE.decode()):
+            take.ignore("access_log_path", "what is asked of the admin API is not logged")
+        take.ignore_given(profile_path="nothing is profiled")
         return Admin(take_address(take, "address") if take.has("address") else None)
 
 
@@ -292,6 +299,9 @@ _SECRET_NOUNS = {
     SecretKind.VALIDATION: "CertificateValidationContext",
     SecretKind.TICKET_KEYS: "TlsSessionTicketKeys",
 }
+
+_NOWHERE = b"/dev/null"
+"""Where Istio's admin access log goes."""
 
 _WITHOUT_EFFECT = {
     "overload_manager": "there is no overload manager",

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from google.protobuf.message import Message
 
 from mosn_xds.control.ads.transport import GrpcTarget
+from mosn_xds.control.bootstrap.runtime import Runtime
 from mosn_xds.control.bootstrap.stats import StatsSettings
 from mosn_xds.control.translate.model import NodeContext, Source, Translated
 from mosn_xds.spec.common import Address
@@ -72,7 +72,7 @@ class Bootstrap:
     cds: DynamicRoot | None = None
     admin: Admin = Admin()
     stats: StatsSettings = field(default_factory=StatsSettings)
-    runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    runtime: Runtime = field(default_factory=Runtime)
     targets: Mapping[str, GrpcTarget] = field(default_factory=lambda: MappingProxyType({}))
     """How gRPC reaches a static cluster, by its name, for those that have one endpoint to reach (``sds-grpc``)."""
     unread: tuple[str, ...] = ()
