@@ -202,3 +202,18 @@ def test_a_wrong_option_in_a_bootstrap_is_found_without_a_worker(
     if "validate" in command:
         code, text = run({"pots": 2})
         assert (code, "OK" in text) == (0, True)
+
+
+def test_sockets_of_what_no_worker_could_build_are_not_left_to_its_successor(
+    tmp_path: Path, acme: dict[str, str], port: int
+) -> None:
+    elsewhere = PortAllocator().take()
+    with Served(tmp_path / "run", listener("web", port, teapot(pots=2)), environment=acme) as served:
+        served.push(listener("web", elsewhere, teapot(pots=13)))
+        served.wait(lambda: bool(served.worker_refusals()))
+        assert get(port) == (418, b"2")
+        served.push(listener("web", port, teapot(pots=3)))
+        served.wait(lambda: not served.worker_refusals())
+        served.wait(lambda: get(port) == (418, b"3"))
+        with pytest.raises(ConnectionRefusedError):
+            Connection(elsewhere)

@@ -149,6 +149,9 @@ class ListenerManager:
                 place = self._places[name] = _Place()
             previous, place.current = place.current, listener
             fresh = self._new_fds.pop(name, None)
+            if fresh is not None and fresh[0] != listener.spec.socket_uid:
+                _close_all(fresh[1])  # they were for a version that could not be built
+                fresh = None
             if fresh is not None:
                 self._replace_sockets(place, *fresh)
             else:
