@@ -312,6 +312,8 @@ class Listener(Spec, frozen=True):
     direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     stat_prefix: str = ""
     connection_limit: int | None = None
+    drain_modify_only: bool = False
+    """A failed health check (`/healthcheck/fail`) drains none of its connections."""
     max_accepts_per_event: int | None = None
     socket_uid: bytes = b""
     base_uid: bytes = b""

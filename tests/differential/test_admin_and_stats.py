@@ -29,6 +29,7 @@ ROUTES = vhost(
 BED = Bed(
     listeners=[
         http_listener("http", ROUTES, drain_timeout="0.1s", listener_fields={"stat_prefix": "front"}),
+        http_listener("modify-only", ROUTES, listener_fields={"drain_type": "MODIFY_ONLY"}),
         listener("tcp", tcp_proxy("tcp-stats", "tcp-counted")),
     ],
     clusters=[
@@ -345,3 +346,15 @@ def test_healthcheck_fail(proxy: World) -> None:
         assert proxy.proxy.admin("/healthcheck/ok", method="POST") == (200, "OK\n")
     assert proxy.proxy.admin("/ready") == (200, "LIVE\n")
     assert not proxy.get("/direct").closed
+
+
+@case("Admin: /healthcheck/fail leaves listeners alone whose drain_type is MODIFY_ONLY")
+def test_healthcheck_fail_and_modify_only(proxy: World) -> None:
+    assert proxy.proxy.admin("/healthcheck/fail", method="POST") == (200, "OK\n")
+    try:
+        with proxy.connect("modify-only") as link:
+            for _ in range(2):
+                reply = link.request(path="/direct")
+                assert (reply.status, reply.get("connection")) == (200, None)
+    finally:
+        assert proxy.proxy.admin("/healthcheck/ok", method="POST") == (200, "OK\n")

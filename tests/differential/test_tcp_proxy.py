@@ -1,5 +1,6 @@
 """The TCP proxy: bytes both ways, ends of streams, failures, limits of time, weights."""
 
+import contextlib
 import time
 
 import pytest
@@ -234,12 +235,13 @@ def test_idle_timeout(proxy: World) -> None:
 def test_maximum_age(proxy: World) -> None:
     with proxy.connect("aged") as link:
         began = time.monotonic()
-        while time.monotonic() - began < 1:
-            link.send(b"x")
-            if link.raw.read_exactly(1) != b"x":
-                break
-            time.sleep(0.05)
-        assert 0.3 < time.monotonic() - began < 0.8
+        with contextlib.suppress(ConnectionError):  # what we sent just then is answered by a reset
+            while time.monotonic() - began < 5:
+                link.send(b"x")
+                if link.raw.read_exactly(1) != b"x":
+                    break
+                time.sleep(0.05)
+        assert 0.3 < time.monotonic() - began < 3
     proxy.await_log("aged")
 
 

@@ -46,7 +46,6 @@ def take_listener(take: Take, context: Context) -> Listener:
     limit = context.options.runtime.get(f"envoy.resource_limits.listener.{name}.connection_limit")
     take.ignore_given(
         bypass_overload_manager="there is no overload manager",
-        drain_type="a failed health check drains every listener",
         ignore_global_conn_limit="there is no global limit",
     )
     listener = Listener(
@@ -70,6 +69,7 @@ def take_listener(take: Take, context: Context) -> Listener:
         direction=take.enum("traffic_direction", TrafficDirection),
         stat_prefix=take.text("stat_prefix"),
         connection_limit=limit if isinstance(limit, int) else None,
+        drain_modify_only=take.integer("drain_type") == 1,
         max_accepts_per_event=take.wrapped_integer("max_connections_to_accept_per_socket_event"),
         route_tables=_route_tables(chains, default),
     )

@@ -50,12 +50,14 @@ class Chain:
         listener_prefix: str,
         direction: spec.TrafficDirection,
         owner: ChainOwner,
+        *,
+        drain_modify_only: bool = False,
     ) -> None:
         self.uid = chain.uid
         self.spec = chain
         self._owner: ChainOwner | None = owner
         self._replaced = False
-        self.drain = DrainState(context.drain)
+        self.drain = DrainState(context.drain, modify_only=drain_modify_only)
         self.connections: set[Served] = set()
         self.guards: list[NetworkRbacFilter] = []
         self.exchange: spec.MetadataExchange | None = None

@@ -74,7 +74,8 @@ class Listener:
     def _chain(self, chain: spec.FilterChain, kept: dict[bytes, Chain]) -> Chain:
         built = kept.get(chain.uid) or self.chains.get(chain.uid)
         if built is None:
-            built = Chain(chain, self._context, self._prefix, self.spec.direction, self)
+            modify_only = self.spec.drain_modify_only
+            built = Chain(chain, self._context, self._prefix, self.spec.direction, self, drain_modify_only=modify_only)
             self._own_chains += 1
         self.chains[chain.uid] = built
         return built

@@ -33,20 +33,24 @@ class Drain:
 
 
 class DrainState:
-    """Whether the connections of one filter chain should end: for the chain's own reason, or for the worker's."""
+    """Whether the connections of one filter chain should end: for the chain's own reason, or for the worker's.
 
-    __slots__ = ("own", "worker")
+    `modify_only`: a failed health check is no reason (`drain_type: MODIFY_ONLY`).
+    """
 
-    def __init__(self, worker: "WorkerDrain") -> None:
+    __slots__ = ("modify_only", "own", "worker")
+
+    def __init__(self, worker: "WorkerDrain", *, modify_only: bool = False) -> None:
         self.own: Drain | None = None
         self.worker = worker
+        self.modify_only = modify_only
 
     def should_close(self, random: Random, now_s: float) -> bool:
         own = self.own
         if own is not None and own.should_close(random, now_s):
             return True
         worker = self.worker
-        return worker.active and worker.should_close(random, now_s)
+        return worker.active and worker.should_close(random, now_s, self.modify_only)
 
 
 class WorkerDrain:
@@ -67,8 +71,10 @@ class WorkerDrain:
         self.drain = drain
         self.active = True
 
-    def should_close(self, random: Random, now_s: float) -> bool:
-        return self.health_failed or (self.drain is not None and self.drain.should_close(random, now_s))
+    def should_close(self, random: Random, now_s: float, modify_only: bool = False) -> bool:
+        return (self.health_failed and not modify_only) or (
+            self.drain is not None and self.drain.should_close(random, now_s)
+        )
 
 
 class Owner(Protocol):
