@@ -96,6 +96,18 @@ DIFFERENCES: dict[str, Difference] = {
         ours="closes the connection with ENHANCE_YOUR_CALM",
         reason="nobody sends that by mistake, and the library has a bound of its own behind ours",
     ),
+    "http-two-tunnel-end": Difference(
+        what="END_STREAM of an HTTP/2 client on a tunnel (CONNECT, WebSocket) to an HTTP/1 upstream",
+        envoy="the upstream hears nothing; the tunnel stays until a time-out or a reset",
+        ours="FIN to the upstream, which may still answer",
+        reason="the tunnelled protocol's end of one side is part of it",
+    ),
+    "http-two-details": Difference(
+        what="the response code details of a malformed HTTP/2 header section",
+        envoy="`http2.invalid.header.field` where one field is invalid, else `http2.violation.of.messaging.rule`",
+        ours="`http2.violation.of.messaging.rule`",
+        reason="the library does not say which it was",
+    ),
     "http-two-blanks": Difference(
         what="a blank before or behind the value of an HTTP/2 field",
         envoy="accepted",

@@ -391,6 +391,14 @@ def test_a_connection_error_is_explained(world: World) -> None:
     assert [CODES[code] for _, code in client.goaways] == (["PROTOCOL_ERROR"] if is_ours(world) else [])
 
 
+@case("A malformed header section in the access log", difference="http-two-details")
+def test_the_details_of_a_malformed_section(world: World) -> None:
+    play(world, Row("", "", with_field("X-Upper", "1"), "closed"))
+    (line,) = [one for one in world.logs() if one.flags == "DPE"]
+    expected = "http2.violation.of.messaging.rule" if is_ours(world) else "http2.invalid.header.field"
+    assert line.details == expected
+
+
 @case("The client's GOAWAY", difference="http-two-client-goaway")
 def test_behind_the_clients_goaway_its_streams_are_served(world: World) -> None:
     result, _ = play(world, CLIENT_GOAWAY)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 
 import pytest
 
@@ -10,7 +11,8 @@ from tests.differential.http2_link import Http2Link
 from tests.differential.pair import case
 from tests.differential.world import World
 from tests.support.http2_client import Flag, Kind, frame, settings_payload
-from tests.support.upstream import Upstream, drop, hang, head, raw, respond, switch_protocols
+from tests.support.proxies import ProxyKind
+from tests.support.upstream import Exchange, Upstream, drop, hang, head, raw, respond, switch_protocols
 
 ROUTES = """
 - match: {prefix: /direct}
@@ -32,13 +34,14 @@ IS_H2 = os.environ.get("MOSN_XDS_HTTP2") == "h2"
 
 
 def manager(name: str, **fields: object) -> Config:
-    hosts = [vhost("all", ["test", "other", "127.0.0.1"], ROUTES)]
+    hosts = [vhost("all", ["test", "other", "db:5432", "127.0.0.1"], ROUTES)]
     return http_listener(name, *hosts, **fields)
 
 
 BED = Bed(
     listeners=[
         manager("http"),
+        http_listener("bare", vhost("all", ["*"], "- match: {connect_matcher: {}}\n  route: {cluster: a}")),
         manager("h2", codec_type="HTTP2"),
         manager("h1", codec_type="HTTP1"),
         manager("ws", upgrade_configs=[{"upgrade_type": "websocket"}], http2_protocol_options={"allow_connect": True}),
@@ -431,6 +434,82 @@ def test_a_websocket_refused(world: World) -> None:
         link.raw.finish(sent)
         link.raw.read_for(0.05)
         assert link.reply(sent).status == 403
+
+
+CONNECT = [(":method", "CONNECT"), (":authority", "db:5432")]
+TUNNEL = b"HTTP/1.1 200 OK\r\n\r\nhello "
+
+
+@case("HTTP/2: CONNECT is a tunnel, and ends with CONNECT_ERROR when the upstream does")
+def test_connect(world: World) -> None:
+    def step(exchange: Exchange) -> bool:
+        exchange.send(TUNNEL)
+        exchange.upstream.pause(0.3)
+        return False
+
+    world.upstream("a").script(step)
+    with Http2Link(world) as link:
+        sent = link.section(CONNECT, end=False)
+        assert link.raw.read_until(lambda: link.raw.seen(sent).body == b"hello ")
+        link.raw.send_frame(Kind.DATA, 0, sent, b"abc")
+        reply = link.reply(sent)
+        assert (reply.status, reply.reset) == (200, "CONNECT_ERROR")
+        assert (reply.seen.method, reply.seen.path) == ("CONNECT", "db:5432")
+
+
+@case("HTTP/2: CONNECT that the upstream refuses")
+def test_connect_refused(world: World) -> None:
+    world.upstream("a").script(respond(403, b"no"))
+    with Http2Link(world) as link:
+        sent = link.section(CONNECT, end=False)
+        link.raw.finish(sent)
+        link.raw.read_until(lambda: link.raw.seen(sent).reset is not None)
+        reply = link.reply(sent)
+        assert (reply.status, reply.body, reply.reset) == (403, b"no", "NO_ERROR")
+
+
+@case("HTTP/2: CONNECT where it is not configured")
+def test_connect_not_configured(world: World) -> None:
+    with Http2Link(world, "bare") as link:
+        sent = link.section(CONNECT, end=False)
+        link.raw.finish(sent)
+        link.raw.read_until(lambda: link.raw.seen(sent).reset is not None)
+        assert link.reply(sent).log.details == "upgrade_failed"
+
+
+@case("HTTP/2: a WebSocket that the upstream ends")
+def test_a_websocket_ended_by_the_upstream(world: World) -> None:
+    def step(exchange: Exchange) -> bool:
+        exchange.send(b"HTTP/1.1 101 ok\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye")
+        exchange.upstream.pause(0.1)
+        return False
+
+    world.upstream("a").script(step)
+    with Http2Link(world, "ws") as link:
+        fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "test")]
+        reply = link.reply(link.section([*fields, (":path", "/chat")], end=False))
+        assert (reply.status, reply.body) == (200, b"bye")
+        assert reply.reset is not None
+
+
+@case("HTTP/2: the client's end of a tunnel", difference="http-two-tunnel-end")
+def test_the_clients_end_of_a_tunnel(world: World) -> None:
+    ended = threading.Event()
+
+    def step(exchange: Exchange) -> bool:
+        exchange.send(TUNNEL)
+        try:
+            exchange.wait_for_close()
+        finally:
+            ended.set()
+        return False
+
+    world.upstream("a").script(step)
+    with Http2Link(world) as link:
+        sent = link.section(CONNECT, end=False)
+        assert link.raw.read_until(lambda: link.raw.seen(sent).body == b"hello ")
+        link.raw.send_frame(Kind.DATA, Flag.END_STREAM, sent, b"abc")
+        assert ended.wait(1.0) == (world.kind is not ProxyKind.ENVOY)
 
 
 @case("HTTP/2: expect: 100-continue is answered by the proxy")

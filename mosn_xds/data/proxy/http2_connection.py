@@ -32,6 +32,7 @@ from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.http2_backlog import Backlog
+from mosn_xds.data.proxy.premature_resets import PrematureResets
 from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
 
 _DR = int(ResponseFlag.DR)
 _DPE = int(ResponseFlag.DPE)
-
-_PREMATURE_RESETS = 500
-"""Envoy's overload.premature_reset_total_stream_count: half of so many streams reset early end the connection."""
-_PREMATURE_S = 1.0
-"""Envoy's overload.premature_reset_min_stream_lifetime_seconds."""
 
 
 class _Ending(Enum):
@@ -57,8 +53,8 @@ class Http2Connection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_above", "_backlog", "_blocked", "_closed_streams", "_dirty", "_drain_timer", "_ending", "_keepalive",
-        "_paused", "_premature_resets", "_reactor", "_upgrades", "codec",
+        "_above", "_backlog", "_blocked", "_dirty", "_drain_timer", "_ending", "_keepalive",
+        "_paused", "_reactor", "_resets", "_upgrades", "codec",
     )  # fmt: skip
 
     def __init__(
@@ -77,8 +73,7 @@ class Http2Connection(ServerConnection):
         self._upgrades: set[int] = set()
         self._ending = _Ending.NO
         self._drain_timer: Timer | None = None
-        self._closed_streams = 0
-        self._premature_resets = 0
+        self._resets = PrematureResets()
         self._keepalive: Keepalive | None = None
         settings = hcm.spec.http2
         if settings.keepalive_timeout_s is not None:
@@ -230,17 +225,13 @@ class Http2Connection(ServerConnection):
         stream = self.streams.pop(event.stream_id, None)
         if stream is None:
             return
-        premature = not stream.response_code and self.clock.now - stream.start_s <= _PREMATURE_S
         stream.on_downstream_gone(event.details, _DPE if event.reason is ResetReason.PROTOCOL_ERROR else _DR)
         self._forget(stream)
-        self._closed_streams += 1
-        if premature:
-            self._premature_resets += 1
-            if self._premature_resets * 2 >= max(_PREMATURE_RESETS, self._closed_streams):
-                self.stats.downstream_rq_too_many_premature_resets += 1
-                self.info.close_reason = "too_many_premature_resets"
-                self._lose("local_close")
-                self._close(abrupt=True)
+        if self._resets.reset(self.clock.now - stream.start_s, answered=bool(stream.response_code)):
+            self.stats.downstream_rq_too_many_premature_resets += 1
+            self.info.close_reason = "too_many_premature_resets"
+            self._lose("local_close")
+            self._close(abrupt=True)
 
     def _refuse(self, event: BadRequest) -> None:
         """What came is no request; the codec has reset it. It is counted and logged like one."""
@@ -328,13 +319,14 @@ class Http2Connection(ServerConnection):
         self.streams.pop(stream_id, None)
         if not stream.request_complete:
             self.codec.reset(stream_id, ErrorCode.NO_ERROR)
-        self._closed_streams += 1
+        self._resets.closed()
         self._forget(stream)
 
     def stream_reset(self, stream: Stream) -> None:
         self.streams.pop(stream.stream_id, None)
-        self.codec.reset(stream.stream_id, ErrorCode.INTERNAL_ERROR)
-        self._closed_streams += 1
+        tunnel = stream.request_head is not None and (stream.upgraded or not stream.request.path)
+        self.codec.reset(stream.stream_id, ErrorCode.CONNECT_ERROR if tunnel else ErrorCode.INTERNAL_ERROR)
+        self._resets.closed()
         self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:

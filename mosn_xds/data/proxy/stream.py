@@ -8,7 +8,7 @@ print are attributes set on the way, with class-level defaults, so that what nev
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
@@ -28,19 +28,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mosn_xds.http")
 
-_DC = int(ResponseFlag.DC)
-_NR = int(ResponseFlag.NR)
-_SI = int(ResponseFlag.SI)
-_DEADLINE_EXCEEDED = 4
-_DPE = int(ResponseFlag.DPE)
+_DC: Final = int(ResponseFlag.DC)
+_NR: Final = int(ResponseFlag.NR)
+_SI: Final = int(ResponseFlag.SI)
+_DEADLINE_EXCEEDED: Final = 4
+_DPE: Final = int(ResponseFlag.DPE)
 
-_EXPECT = b"expect"
-_FORWARDED_FOR = b"x-forwarded-for"
-_CONTINUE_HEAD = ResponseHead(100, [])
+_EXPECT: Final = b"expect"
+_CONNECT: Final = b"connect"
+_FORWARDED_FOR: Final = b"x-forwarded-for"
+_CONTINUE_HEAD: Final = ResponseHead(100, [])
 
-_NO_ROUTE = Reply(404, details="route_not_found", flags=_NR)
-_NO_ROUTE_TABLE = Reply(404, details="route_configuration_not_found", flags=_NR)
-_UPGRADE_REFUSED = Reply(403, details="upgrade_failed")
+_NO_ROUTE: Final = Reply(404, details="route_not_found", flags=_NR)
+_NO_ROUTE_TABLE: Final = Reply(404, details="route_configuration_not_found", flags=_NR)
+_UPGRADE_REFUSED: Final = Reply(403, details="upgrade_failed")
 
 
 class Stream(Deadlines):
@@ -105,7 +106,10 @@ class Stream(Deadlines):
             return
         if _EXPECT in index and hcm.accepts_expect:
             self._answer_expect(head)
-        if head.upgrade is not None and not self._upgrade_allowed(head.upgrade):
+        upgrade = head.upgrade
+        if upgrade is None and not head.path and self.route is not None:
+            upgrade = _CONNECT  # nothing else has no path
+        if upgrade is not None and not self._upgrade_allowed(upgrade):
             self.hcm.stats.downstream_rq_ws_on_non_ws_route += 1
             self.reply(_UPGRADE_REFUSED)
             return
