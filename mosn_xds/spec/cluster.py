@@ -87,6 +87,16 @@ class OriginalDst(Spec, frozen=True):
     port_override: int | None = None
 
 
+class UpstreamProxyProtocol(Spec, frozen=True):
+    """envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport: the PROXY header that goes ahead of
+    a connection; `version` is 1 or 2. TLVs (type, value) are version 2's: those added, and which of the client's pass."""
+
+    version: int = 1
+    added_tlvs: tuple[tuple[int, bytes], ...] = ()
+    passes_all: bool = False
+    passed_types: tuple[int, ...] = ()
+
+
 class TransportMatch(Spec, frozen=True):
     """One transport_socket_matches entry: endpoint metadata `match` (all pairs must equal) picks `transport`."""
 
@@ -94,6 +104,7 @@ class TransportMatch(Spec, frozen=True):
     match: tuple[tuple[str, str], ...]
     transport: str
     tls: UpstreamTls | None = None
+    proxy_protocol: UpstreamProxyProtocol | None = None
 
 
 class Cluster(Spec, frozen=True):
@@ -126,6 +137,7 @@ class Cluster(Spec, frozen=True):
     original_dst: OriginalDst | None = None
     transport: str = "raw_buffer"
     tls: UpstreamTls | None = None
+    proxy_protocol: UpstreamProxyProtocol | None = None
     auto_sni: bool = False
     auto_san_validation: bool = False
     """UpstreamHttpProtocolOptions: SNI, and the name that must be in the certificate, from the request's authority."""

@@ -45,10 +45,23 @@ class ListenerFilterKind(IntEnum):
     PROXY_PROTOCOL = 3
 
 
+class ProxyProtocolRules(Spec, frozen=True):
+    """envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol. `rules` put a TLV's value (by type) into the
+    connection's dynamic metadata (namespace, key). `optional`: a connection may come without a header. `passes_all` and
+    `passed_types` are the TLVs that clusters may hand on."""
+
+    rules: tuple[tuple[int, str, str], ...] = ()
+    optional: bool = False
+    passes_all: bool = False
+    passed_types: tuple[int, ...] = ()
+    disallowed_versions: tuple[int, ...] = ()
+
+
 class ListenerFilter(Spec, frozen=True):
     kind: ListenerFilterKind
     name: str
     disabled: PortPredicate | None = None
+    proxy_protocol: ProxyProtocolRules = ProxyProtocolRules()
 
 
 class CodecType(IntEnum):

@@ -116,6 +116,7 @@ def take_cluster(take: Take, context: Context) -> ClusterParts:
         original_dst=_take_original_dst(take, discovery),
         transport=transport.kind,
         tls=transport.upstream,
+        proxy_protocol=transport.proxy_protocol,
         transport_matches=matches,
         metadata=take_metadata(take.child("metadata")),
         alt_stat_name=take.text("alt_stat_name"),
@@ -294,7 +295,7 @@ def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatc
         struct = one.message_of("match")
         pairs = () if struct is None else string_pairs(struct)
         transport = take_transport(one, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
-        found.append(TransportMatch(one.text("name"), pairs, transport.kind, transport.upstream))
+        found.append(TransportMatch(one.text("name"), pairs, transport.kind, transport.upstream, transport.proxy_protocol))
     return tuple(found)
 
 

@@ -1,10 +1,15 @@
 """Listener filters: what looks at a connection before its chain is chosen. An unknown one refuses the listener."""
 
+from msgspec.structs import replace
+
 from mosn_xds.control.translate.configured import is_skipped
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.listener import ListenerFilter, ListenerFilterKind, PortPredicate
+from mosn_xds.control.translate.transport import take_passed_tlvs
+from mosn_xds.spec.listener import ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocolRules
+
+_PROXY_NAMESPACE = "envoy.filters.listener.proxy_protocol"
 
 
 def take_listener_filters(parent: Take, context: Context) -> tuple[ListenerFilter, ...]:
@@ -22,7 +27,7 @@ def take_listener_filters(parent: Take, context: Context) -> tuple[ListenerFilte
             )
         predicate = take.child("filter_disabled")
         disabled = None if predicate is None else _take_predicate(predicate)
-        found += [ListenerFilter(kind, name, disabled) for kind in extension.value]
+        found += [replace(made, name=name, disabled=disabled) for made in extension.value]
     return tuple(found)
 
 
@@ -41,30 +46,47 @@ def _take_predicate(take: Take) -> PortPredicate:
     return PortPredicate("any")
 
 
-_Kinds = tuple[ListenerFilterKind, ...]
+_Made = tuple[ListenerFilter, ...]
 
 
-def original_dst(take: Take, context: Context, name: str) -> _Kinds:
+def _of(kind: ListenerFilterKind, rules: ProxyProtocolRules | None = None) -> _Made:
+    return (ListenerFilter(kind, "", proxy_protocol=rules or ProxyProtocolRules()),)
+
+
+def original_dst(take: Take, context: Context, name: str) -> _Made:
     """envoy.filters.listener.original_dst."""
-    return (ListenerFilterKind.ORIGINAL_DST,)
+    return _of(ListenerFilterKind.ORIGINAL_DST)
 
 
-def tls_inspector(take: Take, context: Context, name: str) -> _Kinds:
+def tls_inspector(take: Take, context: Context, name: str) -> _Made:
     """envoy.filters.listener.tls_inspector."""
-    return (ListenerFilterKind.TLS_INSPECTOR,)
+    return _of(ListenerFilterKind.TLS_INSPECTOR)
 
 
-def http_inspector(take: Take, context: Context, name: str) -> _Kinds:
+def http_inspector(take: Take, context: Context, name: str) -> _Made:
     """envoy.filters.listener.http_inspector."""
-    return (ListenerFilterKind.HTTP_INSPECTOR,)
+    return _of(ListenerFilterKind.HTTP_INSPECTOR)
 
 
-def proxy_protocol(take: Take, context: Context, name: str) -> _Kinds:
+def proxy_protocol(take: Take, context: Context, name: str) -> _Made:
     """envoy.filters.listener.proxy_protocol."""
-    return (ListenerFilterKind.PROXY_PROTOCOL,)
+    rules = []
+    for one in take.children("rules"):
+        target = one.child("on_tlv_present")
+        if target is not None:
+            namespace = target.text("metadata_namespace") or _PROXY_NAMESPACE
+            rules.append((one.integer("tlv_type"), namespace, target.text("key")))
+    passes_all, passed = take_passed_tlvs(take)
+    versions = [number + 1 for number in take.integers("disallowed_versions")]
+    return _of(
+        ListenerFilterKind.PROXY_PROTOCOL,
+        ProxyProtocolRules(
+            tuple(rules), take.flag("allow_requests_without_proxy_protocol"), passes_all, passed, tuple(versions)
+        ),
+    )
 
 
-def original_src(take: Take, context: Context, name: str) -> _Kinds:
+def original_src(take: Take, context: Context, name: str) -> _Made:
     """envoy.filters.listener.original_src: upstreams see this machine's address, not the client's."""
     why = "connections to upstreams come from this machine's own address"
     take.left.clear()

@@ -91,6 +91,10 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.DOWNSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.DownstreamTlsContext"): "transport:downstream_tls",
     (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.raw_buffer.v3.RawBuffer"): "transport:raw_buffer",
     (Category.UPSTREAM_TRANSPORT, f"{_SOCKETS}.tls.v3.UpstreamTlsContext"): "transport:upstream_tls",
+    (
+        Category.UPSTREAM_TRANSPORT,
+        f"{_SOCKETS}.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+    ): "transport:upstream_proxy_protocol",
     (Category.UPSTREAM_OPTIONS, f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions"): "upstream_options",
     (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.file.v3.FileAccessLog"): "access_log:file_log",
     (Category.ACCESS_LOG, f"{_EXTENSIONS}.access_loggers.stream.v3.StdoutAccessLog"): "access_log:stdout_log",

@@ -11,7 +11,7 @@ from enum import Enum
 from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP
 
 from mosn_xds.data.listener.original_dst import original_destination
-from mosn_xds.data.listener.proxy_header import MAX_HEADER_BYTES, parse_proxy_header
+from mosn_xds.data.listener.proxy_header import MAX_HEADER_BYTES, parse_proxy_header, proxy_version
 from mosn_xds.data.listener.sniff import (
     MAX_CLIENT_HELLO_BYTES,
     MAX_HTTP_PREFIX_BYTES,
@@ -24,7 +24,7 @@ from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.observe.info import ConnectionInfo
-from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind, PortPredicate
+from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocolRules
 
 _EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET
 _HANG_UP = EPOLLRDHUP | EPOLLHUP | EPOLLERR
@@ -166,7 +166,7 @@ class Inspection:
         elif kind is ListenerFilterKind.HTTP_INSPECTOR:
             return self._inspect_http()
         elif kind is ListenerFilterKind.PROXY_PROTOCOL:
-            return self._take_proxy_header()
+            return self._take_proxy_header(current.proxy_protocol)
         return _DONE
 
     def _restore_destination(self) -> None:
@@ -222,10 +222,17 @@ class Inspection:
         setattr(stats, name, getattr(stats, name) + 1)
         return _DONE
 
-    def _take_proxy_header(self) -> _Outcome:
+    def _take_proxy_header(self, rules: ProxyProtocolRules) -> _Outcome:
         data = self._peek(MAX_HEADER_BYTES)
         if data is None:
             return _REFUSE if self.peer_closed else _WAIT
+        version = proxy_version(data)
+        if version is None:
+            return _WAIT
+        if version == 0 and rules.optional:
+            return _DONE
+        if version in rules.disallowed_versions:
+            return _REFUSE
         try:
             header = parse_proxy_header(data)
         except ValueError:
@@ -240,6 +247,8 @@ class Inspection:
         if header.destination is not None and header.destination != info.local:
             info.local = info.restored_local = header.destination
             self._result.restored = True
+        if header.tlvs:
+            _keep_tlvs(info, rules, header.tlvs)
         return _DONE
 
     def _peek(self, limit_bytes: int) -> bytes | None:
@@ -260,6 +269,15 @@ class Inspection:
 
     def __repr__(self) -> str:
         return f"<Inspection of {self._info!r} at filter {self._position}>"
+
+
+def _keep_tlvs(info: ConnectionInfo, rules: ProxyProtocolRules, tlvs: tuple[tuple[int, bytes], ...]) -> None:
+    info.proxy_tlvs = tuple([one for one in tlvs if rules.passes_all or one[0] in rules.passed_types])
+    values = dict(tlvs)
+    for kind, namespace, key in rules.rules:
+        if kind in values:
+            metadata = info.metadata = info.metadata or {}
+            metadata.setdefault(namespace, {})[key] = values[kind].decode("utf-8", "replace")
 
 
 def _holds(predicate: PortPredicate, port: int) -> bool:

@@ -277,6 +277,7 @@ class Listener:
         entry.duration_s = self._context.reactor.clock.now - info.start_s
         entry.flags = flags
         entry.details = info.close_reason
+        entry.metadata = info.metadata
         for log in self._access_logs:
             log.log(entry)
 

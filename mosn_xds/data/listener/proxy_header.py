@@ -21,11 +21,21 @@ _STREAM, _DGRAM = 1, 2
 
 
 class ProxyHeader(NamedTuple):
-    """`size` bytes of the stream, and the addresses that they name: None keeps the connection's own."""
+    """`size` bytes of the stream, and the addresses that they name: None keeps the connection's own. `tlvs` (type, value) are
+    version 2's."""
 
     size: int
     source: Address | None
     destination: Address | None
+    tlvs: tuple[tuple[int, bytes], ...] = ()
+
+
+def proxy_version(data: bytes) -> int | None:
+    """The version of the header that `data` begins, 0 if it begins none; None if that cannot be said yet."""
+    for version, start in ((1, _V1_START), (2, _V2_SIGNATURE)):
+        if start.startswith(data[: len(start)]):
+            return version if len(data) >= len(start) else None
+    return 0
 
 
 def parse_proxy_header(data: bytes) -> ProxyHeader | None:
@@ -80,4 +90,18 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
     ip_family = socket.AF_INET if family == 1 else socket.AF_INET6
     hosts = [socket.inet_ntop(ip_family, block[at : at + width]) for at in (0, width)]
     ports = [int.from_bytes(block[at : at + 2], "big") for at in (2 * width, 2 * width + 2)]
-    return ProxyHeader(size, Address(hosts[0], ports[0]), Address(hosts[1], ports[1]))
+    tlvs = _parse_tlvs(block[2 * width + 4 :])
+    return ProxyHeader(size, Address(hosts[0], ports[0]), Address(hosts[1], ports[1]), tlvs)
+
+
+def _parse_tlvs(data: bytes) -> tuple[tuple[int, bytes], ...]:
+    found = []
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 1 : at + 3], "big")
+        value = data[at + 3 : at + 3 + size]
+        if at + 3 > len(data) or len(value) < size:
+            raise ValueError("PROXY protocol TLV is cut")
+        found.append((data[at], value))
+        at += 3 + size
+    return tuple(found)

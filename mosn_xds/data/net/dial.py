@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mosn_xds.base.sockets import Keepalive, family_of, set_keepalive, socket_address
 from mosn_xds.data.net.consumer import WireConsumer
@@ -28,18 +29,28 @@ class DialOptions:
     mark: int | None = None
 
 
+class Preamble(NamedTuple):
+    """What goes ahead of everything else on a connection, and how the connection is secured behind it."""
+
+    data: bytes
+    secure: Securing | None
+
+
 def dial(
     reactor: Reactor,
     address: Address,
     consumer: WireConsumer,
     options: DialOptions,
-    secure: Securing | None = None,
+    secure: Securing | Preamble | None = None,
 ) -> Wire:
     """A wire that connects to `address`; `consumer` hears `on_connected` or `on_closed`, never before this returns.
 
     Every failure is CONNECT_FAILED with `Wire.error`, or CONNECT_TIMEOUT: also a lack of descriptors, or a bad option.
     `secure` makes the transport above the socket, whose handshake comes before `on_connected`.
     """
+    preamble = b""
+    if isinstance(secure, Preamble):
+        preamble, secure = secure
     failure: OSError | None = None
     secured: Secured | None = None
     try:
@@ -60,10 +71,14 @@ def dial(
         wire = Wire(reactor, sock, consumer, buffer_limit_bytes=limit, remote_address=address)
     else:
         wire = SecureWire(reactor, sock, consumer, secured, buffer_limit_bytes=limit, remote_address=address)
+        if preamble:
+            secured.transport.precede(preamble)
     if failure is not None:
         wire.fail_to_connect(failure)
     else:
         wire.connect(socket_address(address.host, address.port), options.timeout_s)
+        if preamble and secured is None:
+            wire.write(preamble)
     return wire
 
 

@@ -129,6 +129,10 @@ class TlsTransport:
         self._complete = False
         self._more = True
 
+    def precede(self, data: bytes) -> None:
+        """Send `data` as it is, ahead of the handshake."""
+        self._waiting = data
+
     @property
     def more(self) -> bool:
         """Whether there may be input that neither the last `recv` returned nor an event will announce."""

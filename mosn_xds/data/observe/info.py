@@ -46,8 +46,8 @@ class ConnectionInfo:
 
     `remote` and `local` are what policies go by: listener filters (PROXY protocol, original destination) may have changed
     them. `direct_remote` is the socket's peer, `direct_local` its own address, `restored_local` the destination that a listener
-    filter restored, None if none did. `close_reason` says why this side gave the connection up. `start_s` is monotonic.
-    `alpn` is the protocol that a TLS handshake has chosen, empty without one.
+    filter restored, None if none did. `metadata` and `proxy_tlvs` are from a PROXY header. `close_reason` says why this side
+    gave the connection up. `start_s` is monotonic. `alpn` is the protocol that a TLS handshake has chosen, empty without one.
     """
 
     __slots__ = (
@@ -59,6 +59,8 @@ class ConnectionInfo:
         "id",
         "listener_name",
         "local",
+        "metadata",
+        "proxy_tlvs",
         "remote",
         "restored_local",
         "sni",
@@ -88,6 +90,8 @@ class ConnectionInfo:
         self.sni = ""
         self.alpn = ""
         self.tls: TlsFacts | None = None
+        self.metadata: dict[str, dict[str, Any]] | None = None
+        self.proxy_tlvs: tuple[tuple[int, bytes], ...] = ()
         self.restored_local: Address | None = None
         self.close_reason = ""
 

@@ -241,8 +241,8 @@ class Router:
             attempt.queued_trailers = self._trailers
         options = None
         transports = cluster.transports
-        if transports.secure and (transports.asks_requests or stream.hcm.alpn_overrides):
-            options = transports.options(self._head, stream.hcm.alpn_overrides)
+        if transports.asks_requests or (transports.obeys_alpn and stream.hcm.alpn_overrides):
+            options = transports.options(host, self._head, stream.connection, stream.hcm.alpn_overrides)
         handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority, options)
         if attempt.stream is None and attempt.router is not None:
             attempt.pending = handle

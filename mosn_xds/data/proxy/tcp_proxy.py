@@ -118,6 +118,7 @@ class TcpSession:
         self._idle_timer: Timer | None = None
         self._duration_timer: Timer | None = None
         stream = self._stream = StreamInfo(self.info)
+        stream.metadata = self.info.metadata
         stream.start_s = self.info.start_s
         stream.start_wall_s = self.info.start_wall_s
         self._stats.downstream_cx_total += 1
@@ -155,7 +156,7 @@ class TcpSession:
                 return
             stream.attempts += 1
             self._opening = True
-            self._pending = cluster.open_tcp(host, self)
+            self._pending = cluster.open_tcp(host, self, connection=self.info)
             self._opening = False
 
     def _lb_context(self) -> LbContext:

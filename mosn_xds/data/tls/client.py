@@ -30,6 +30,8 @@ class TlsOptions(NamedTuple):
     sni: str = ""
     sans: tuple[str, ...] = ()
     alpn: tuple[bytes, ...] = ()
+    header: bytes = b""
+    """Goes ahead of everything, in plaintext (PROXY protocol)."""
 
 
 NO_OPTIONS = TlsOptions()

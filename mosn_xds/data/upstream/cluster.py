@@ -24,6 +24,7 @@ from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
+from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.data.tls.client import TlsOptions
 from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
@@ -38,7 +39,7 @@ from mosn_xds.data.upstream.original_dst import OriginalDstHosts
 from mosn_xds.data.upstream.pool import Pool, PoolSettings
 from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
 from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
-from mosn_xds.data.upstream.transports import Transports, securing
+from mosn_xds.data.upstream.transports import Transports
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
 
@@ -192,7 +193,7 @@ class Cluster:
         index: int = high_priority
         if self._per_version and version is Version.HTTP2:
             index += 2
-        if options is not None and self.transports.tls(host) is not None:
+        if options is not None and (options.header or self.transports.tls(host) is not None):
             other = host.other_pools.get((index, options))
             if other is None:
                 other = self._make_pool(host, version, high_priority, options)
@@ -204,8 +205,15 @@ class Cluster:
             host.set_pool(index, pool)
         return pool.open_stream(handler)
 
-    def open_tcp(self, host: Host, handler: TcpHandler, high_priority: bool = False) -> TcpConnection | None:
-        """A raw connection to `host`, to be cancelled by what is returned; None if `handler` has been answered."""
+    def open_tcp(
+        self,
+        host: Host,
+        handler: TcpHandler,
+        high_priority: bool = False,
+        connection: ConnectionInfo | None = None,
+    ) -> TcpConnection | None:
+        """A raw connection to `host` for the downstream `connection`, to be cancelled by what is returned; None if `handler` has
+        been answered."""
         stats = self.stats
         settings = self._settings[high_priority]
         breaker = settings.breaker
@@ -218,7 +226,8 @@ class Cluster:
             handler.on_upstream_failure(ResetReason.OVERFLOW, "", host)
             return None
         self._parts.report.note_used(self.name, host)
-        secure = securing(self.transports, host)
+        options = None if connection is None else self.transports.tcp_options(host, connection)
+        secure = self.transports.securing(host, options)
         return TcpConnection(host, settings, handler, next(self._parts.connection_ids), secure)
 
     def _make_pool(self, host: Host, version: Version, high_priority: bool, options: TlsOptions | None = None) -> Pool:
@@ -227,13 +236,13 @@ class Cluster:
         settings, ids = self._settings[high_priority], self._parts.connection_ids
         if protocol is UpstreamProtocol.AUTO:
             pool = auto_pool(host, settings, self._http1, self._http2_parts(), ids)
-            pool.secure = securing(self.transports, host, options, _H2 + _H1)
+            pool.secure = self.transports.securing(host, options, _H2 + _H1)
         elif protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
             pool = http2_pool(host, settings, self._http2_parts(), ids)
-            pool.secure = securing(self.transports, host, options, _H2)
+            pool.secure = self.transports.securing(host, options, _H2)
         else:
             pool = http1_pool(host, settings, self._http1, ids)
-            pool.secure = securing(self.transports, host, options, _H1)
+            pool.secure = self.transports.securing(host, options, _H1)
         return pool
 
     def _http2_parts(self) -> Http2Parts:

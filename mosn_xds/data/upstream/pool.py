@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.sockets import family_of
-from mosn_xds.data.net.dial import DialOptions
+from mosn_xds.data.net.dial import DialOptions, Preamble
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.net.timers import Timer
@@ -166,7 +166,7 @@ class ConnectionPool:
         self, host: "Host", settings: PoolSettings, connect: "Callable[[ConnectionPool], PooledConnection]"
     ) -> None:
         self.host = host
-        self.secure: Securing | None = None
+        self.secure: Securing | Preamble | None = None
         """How its connections are secured; None for plaintext."""
         self._settings = settings
         self._stats = settings.stats

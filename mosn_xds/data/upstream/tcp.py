@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.net.consumer import CloseReason
-from mosn_xds.data.net.dial import dial
+from mosn_xds.data.net.dial import Preamble, dial
 from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
@@ -34,7 +34,12 @@ class TcpConnection:
     __slots__ = ("_connected", "_dial", "_handler", "_meter", "_settings", "host", "id", "local", "wire")
 
     def __init__(
-        self, host: Host, settings: PoolSettings, handler: TcpHandler, id: int, secure: Securing | None = None
+        self,
+        host: Host,
+        settings: PoolSettings,
+        handler: TcpHandler,
+        id: int,
+        secure: Securing | Preamble | None = None,
     ) -> None:
         self.host = host
         self.id = id

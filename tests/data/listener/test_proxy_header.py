@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from mosn_xds.data.listener.proxy_header import ProxyHeader, parse_proxy_header
+from mosn_xds.data.listener.proxy_header import ProxyHeader, parse_proxy_header, proxy_version
 from mosn_xds.spec.common import Address
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -28,7 +28,6 @@ V6_BLOCK = socket.inet_pton(socket.AF_INET6, "2001:db8::1") + socket.inet_pton(s
         (b"PROXY UNKNOWN ffff:f...f:ffff 65535\r\n", None, None),
         (v2(0x21, 0x11, V4_BLOCK), Address("1.2.3.4", 1111), Address("5.6.7.8", 80)),
         (v2(0x21, 0x21, V6_BLOCK), Address("2001:db8::1", 1111), Address("::2", 443)),
-        (v2(0x21, 0x11, V4_BLOCK + b"\x04\0\3tlv"), Address("1.2.3.4", 1111), Address("5.6.7.8", 80)),
         (v2(0x20, 0x00, b""), None, None),
     ],
 )
@@ -36,6 +35,18 @@ def test_a_header_names_both_ends_and_its_own_length(header: bytes, source: obje
     assert parse_proxy_header(header + b"GET /") == ProxyHeader(len(header), source, destination)
     for size in range(len(header)):
         assert parse_proxy_header(header[:size]) is None
+
+
+def test_further_facts_of_version_2() -> None:
+    header = v2(0x21, 0x11, V4_BLOCK + b"\x04\0\3tlv" + b"\xea\0\0")
+    parsed = parse_proxy_header(header + b"GET /")
+    assert parsed is not None
+    assert (parsed.size, parsed.tlvs) == (len(header), ((4, b"tlv"), (0xEA, b"")))
+
+
+@pytest.mark.parametrize(("start", "version"), [(b"PROXY ", 1), (V2, 2), (b"PRO", None), (V2[:5], None), (b"GET ", 0)])
+def test_the_version_is_known_as_soon_as_it_can_be(start: bytes, version: int | None) -> None:
+    assert proxy_version(start) == version
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,8 @@ def test_a_header_names_both_ends_and_its_own_length(header: bytes, source: obje
         v2(0x21, 0x31, b"\0" * 216),
         v2(0x21, 0x10, V4_BLOCK),
         v2(0x21, 0x11, V4_BLOCK[:-1]),
+        v2(0x21, 0x11, V4_BLOCK + b"\x04\0\4tlv"),
+        v2(0x21, 0x11, V4_BLOCK + b"\x04\0"),
     ],
 )
 def test_what_is_no_header_is_refused(data: bytes) -> None:
