@@ -111,7 +111,6 @@ class DownstreamTls(Spec, frozen=True):
 
     context: TlsContext
     require_client_certificate: bool = False
-    require_sni: bool = False
     full_scan_certificates: bool = False
     ticket_secret: str | None = None
     session_cache: bool = True
@@ -124,11 +123,9 @@ class UpstreamTls(Spec, frozen=True):
 
     context: TlsContext
     sni: str = ""
-    allow_renegotiation: bool = False
     auto_host_sni: bool = False
     auto_sni_san_validation: bool = False
     max_session_keys: int = 1
-    enforce_rsa_key_usage: bool = True
 
 
 def secrets_of(context: TlsContext) -> tuple[str, ...]:

@@ -21,10 +21,7 @@ READ_ELSEWHERE = {
     ("RouteAction", "metadata_match"): "subsets; reported",
     ("WeightedCluster", "metadata_match"): "subsets; reported",
     ("IstioStatsFilter", "reporter_gateway"): "Istio's metrics; reported",
-    ("Certificate", "ocsp_staple"): "TLS",
-    ("DownstreamTls", "require_sni"): "TLS",
-    ("UpstreamTls", "allow_renegotiation"): "TLS",
-    ("UpstreamTls", "enforce_rsa_key_usage"): "TLS",
+    ("Certificate", "ocsp_staple"): "reported",
 }
 
 

@@ -45,13 +45,13 @@ def take_downstream_tls(take: Take, context: Context) -> DownstreamTls:
     found = _take_common(take.child("common_tls_context"), context)
     if not found.certificates:
         raise take.error("common_tls_context", "No TLS certificates found for server context")
-    if take.integer("ocsp_staple_policy"):
-        take.ignore("ocsp_staple_policy", "staples are sent where there are any")
+    take.ignore_given(
+        ocsp_staple_policy="no staples are sent", require_sni="connections without SNI are taken like others"
+    )
     timeout_s = take.duration("session_timeout")
     return DownstreamTls(
         found,
         require_client_certificate=bool(take.wrapped_flag("require_client_certificate")),
-        require_sni=bool(take.wrapped_flag("require_sni")),
         full_scan_certificates=bool(take.wrapped_flag("full_scan_certs_on_sni_mismatch")),
         ticket_secret=_take_tickets(take, context),
         session_cache=not take.flag("disable_stateful_session_resumption"),
@@ -75,15 +75,17 @@ def take_upstream_tls(take: Take, context: Context) -> UpstreamTls:
         raise take.error(
             "auto_sni_san_validation", "'auto_sni_san_validation' was configured without a validation context"
         )
+    take.ignore_given(
+        allow_renegotiation="upstreams cannot renegotiate",
+        enforce_rsa_key_usage="the TLS library decides what it checks",
+    )
     keys = take.wrapped_integer("max_session_keys")
     return UpstreamTls(
         found,
         sni=sni,
-        allow_renegotiation=take.flag("allow_renegotiation"),
         auto_host_sni=take.flag("auto_host_sni"),
         auto_sni_san_validation=auto_san,
         max_session_keys=1 if keys is None else keys,
-        enforce_rsa_key_usage=take.wrapped_flag("enforce_rsa_key_usage") is not False,
     )
 
 
