@@ -7,21 +7,19 @@ content type, no cluster) is not looked at, nor is the body of an answer that is
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import FilterStream, StreamFilter
 from mosn_xds.spec import filters as spec
 
-if TYPE_CHECKING:
-    from mosn_xds.data.filters.api import UpstreamCluster
-
 _PREFIX_BYTES = 5
 _GRPC = b"application/grpc"
 _PLUS = 0x2B
 _STATUS = b"grpc-status"
 _OK = b"0"
+_MOST_STATUSES = 100
+_MOST_PATHS = 1000
 
 
 class MethodTimes(StatGroup):
@@ -46,6 +44,10 @@ class MessageCounter:
     def see(self, data: bytes) -> int:
         """How many messages begin in `data`."""
         size = len(data)
+        whole = int.from_bytes(data[1:_PREFIX_BYTES], "big") == size - _PREFIX_BYTES
+        if whole and not self._left and not self._prefix:  # as most parts of a body are
+            self.total += 1
+            return 1
         at = self._left
         if at > size:
             self._left = at - size
@@ -71,21 +73,41 @@ class MessageCounter:
         return f"<MessageCounter {self.total} messages>"
 
 
+class _Names:
+    """The counters of a method, or of all that have none of their own."""
+
+    __slots__ = ("failure", "prefix", "request_messages", "response_messages", "statuses", "success", "total")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.success = f"{prefix}success"
+        self.failure = f"{prefix}failure"
+        self.total = f"{prefix}total"
+        self.request_messages = f"{prefix}request_message_count"
+        self.response_messages = f"{prefix}response_message_count"
+        self.statuses: dict[bytes, str] = {}
+
+    def status(self, value: bytes) -> str:
+        name = self.statuses.get(value)
+        if name is None:
+            name = f"{self.prefix}{value.decode('latin-1')}"
+            if len(self.statuses) < _MOST_STATUSES:
+                self.statuses[value] = name
+        return name
+
+
 class _Call:
     """What the filter keeps of one call."""
 
-    __slots__ = ("answered", "cluster", "names", "requests", "responses")
+    __slots__ = ("answered", "names", "requests", "responses", "stats")
 
-    def __init__(self, cluster: "UpstreamCluster", names: str) -> None:
-        self.cluster = cluster
+    def __init__(self, stats: StatGroup, names: _Names) -> None:
+        self.stats = stats
         self.names = names
         self.answered = False
         """The response is gRPC's, too."""
         self.requests = MessageCounter()
         self.responses = MessageCounter()
-
-    def count(self, name: str, amount: int = 1) -> None:
-        self.cluster.stats.count(f"grpc.{self.names}{name}", amount)
 
 
 class GrpcStatsFilter(StreamFilter):
@@ -95,27 +117,45 @@ class GrpcStatsFilter(StreamFilter):
         self._all = config.stats_for_all_methods
         self._listed: Mapping[str, frozenset[str]] = {name: frozenset(methods) for name, methods in config.methods}
         self._underscores = config.replace_dots
+        self._unnamed = _Names("grpc.")
         self._registry = stats if config.upstream_stats else None
         self._times: dict[str, MethodTimes] = {}
+        self._names: dict[bytes, _Names | None] = {}
+        """By path; None for what is no call's."""
 
     def on_request(self, stream: FilterStream, end: bool) -> None:
         head = stream.request
         if not _is_grpc(head.get(b"content-type")):
             return
         cluster = stream.cluster
-        parts = [part for part in head.path.partition(b"?")[0].split(b"/") if part]
-        if cluster is None or len(parts) != 2:
+        if cluster is None:
             return
+        path = head.path
+        if path in self._names:
+            names = self._names[path]
+        else:
+            names = self._names_of(path)
+            if len(self._names) >= _MOST_PATHS:
+                self._names.clear()
+            self._names[path] = names
+        if names is not None:
+            stream.grpc_call = _Call(cluster.stats, names)
+
+    def _names_of(self, path: bytes) -> _Names | None:
+        parts = [part for part in path.partition(b"?")[0].split(b"/") if part]
+        if len(parts) != 2:
+            return None
         service, method = (part.decode("latin-1") for part in parts)
-        named = self._all or method in self._listed.get(service, ())
+        if not self._all and method not in self._listed.get(service, ()):
+            return self._unnamed
         if self._underscores:
             service = service.replace(".", "_")
-        stream.grpc_call = _Call(cluster, f"{service}.{method}." if named else "")
+        return _Names(f"grpc.{service}.{method}.")
 
     def on_request_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
         call = stream.grpc_call
         if isinstance(call, _Call) and (begun := call.requests.see(data)):
-            call.count("request_message_count", begun)
+            call.stats.count(call.names.request_messages, begun)
 
     def on_response(self, stream: FilterStream, head: ResponseHead, end: bool) -> None:
         call = stream.grpc_call
@@ -126,7 +166,7 @@ class GrpcStatsFilter(StreamFilter):
     def on_response_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
         call = stream.grpc_call
         if isinstance(call, _Call) and call.answered and (begun := call.responses.see(data)):
-            call.count("response_message_count", begun)
+            call.stats.count(call.names.response_messages, begun)
 
     def on_complete(self, stream: FilterStream) -> None:
         call = stream.grpc_call
@@ -141,13 +181,14 @@ class GrpcStatsFilter(StreamFilter):
     def _charge(self, call: _Call, fields: Fields) -> None:
         for name, value in fields:
             if name == _STATUS:
-                call.count(value.decode("latin-1"))
-                call.count("success" if value == _OK else "failure")
-                call.count("total")
+                names, count = call.names, call.stats.count
+                count(names.status(value))
+                count(names.success if value == _OK else names.failure)
+                count(names.total)
                 return
 
     def _times_of(self, registry: StatRegistry, call: _Call) -> MethodTimes:
-        prefix = f"{call.cluster.stats.prefix}grpc.{call.names}"
+        prefix = f"{call.stats.prefix}{call.names.prefix}"
         times = self._times.get(prefix)
         if times is None:
             times = self._times[prefix] = registry.group(MethodTimes, prefix)

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from mosn_xds.base.chance import Random
-from mosn_xds.data.codec.head import RequestHead
+from mosn_xds.data.codec.head import RequestHead, Version
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.match.cidr import CidrSet
 from mosn_xds.data.observe.info import ConnectionInfo
@@ -85,6 +85,8 @@ _TREATED_ALWAYS = (
     _NOTICED - _EDGE_FORBIDDEN - {b"user-agent", b"via", b"x-forwarded-port", b"x-envoy-external-address"}
 )
 """What is treated even where nothing is configured (`RequestHeaders._plain`); most clients send a user agent."""
+_TREATED_BUT_TE = _TREATED_ALWAYS - {b"te"}
+_HTTP2 = Version.HTTP2
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The two bits that every UUID of RFC 9562 has alike, put into a random digit."""
@@ -172,7 +174,11 @@ class RequestHeaders:
                 return _QUERY_WITHOUT_TYPE
         if self._strips_host:
             head.authority = self._host(authority, connection)
-        if self._plain and _TREATED_ALWAYS.isdisjoint(index):
+        if self._plain and (
+            _TREATED_ALWAYS.isdisjoint(index)
+            # What every gRPC client says; HTTP/2 allows no other value of it.
+            or (head.version is _HTTP2 and index.get(b"te") == b"trailers" and _TREATED_BUT_TE.isdisjoint(index))
+        ):
             # The common request, 0.7 us with its id.
             tls = connection.tls
             scheme = b"http" if tls is None else b"https"

@@ -148,6 +148,7 @@ class Http2Connection:
         "_full_wire",
         "_going_away",
         "_keepalive",
+        "_limit",
         "_meter",
         "_over",
         "_parts",
@@ -179,6 +180,7 @@ class Http2Connection:
         self.expected_streams = streams_of_a_new_connection(settings.spec, parts.options)
         self.free_streams = 0
         self.idle_since_s = 0.0
+        self._limit = self.expected_streams  # until the peer says something else
         self._streams: dict[int, Http2Stream] = {}
         self._connected = False
         self._dirty = False
@@ -330,6 +332,7 @@ class Http2Connection:
         events = self.codec.receive(data)
         if events:
             self._deliver(events)
+        self._meter.count_bytes(self.wire)
         if not self._dirty:
             self.touch()
 
@@ -425,7 +428,9 @@ class Http2Connection:
                 # A head beyond the limits. Envoy's codec resets the stream and takes that for the peer's doing.
                 self._fail(stream, ResetReason.REMOTE_RESET, event.details)
         elif isinstance(event, PeerSettings):
-            self._count_room()
+            self._limit = min(event.max_concurrent_streams, self.expected_streams)
+            if self._connected and not self._draining and not self._over:
+                self._count_room()
         elif isinstance(event, GoAway):
             self._on_goaway(event)
         elif isinstance(event, PingAnswered):
@@ -488,7 +493,8 @@ class Http2Connection:
         streams = tuple(self._streams.values())
         lost = reason is _TERMINATED
         wire = self.wire
-        acknowledged = wire.bytes_sent - wire.unacknowledged_bytes
+        # What TLS has made of our bytes is acknowledged, not they: only what never left is known to be unread.
+        acknowledged = wire.bytes_sent - (0 if self._pool.secure is not None else wire.unacknowledged_bytes)
         error = wire.error
         broken = error is not None and error.errno in _RESETS
         self._leave(active=bool(streams))
@@ -516,7 +522,6 @@ class Http2Connection:
             self.codec.consume(stream.id, stream.unread_bytes)
             self.touch()
         self._pool.on_stream_end()
-        self._meter.count_bytes(self.wire)
         if self._over:
             return
         if not self._streams:
@@ -527,6 +532,8 @@ class Http2Connection:
                 self.flush()
                 self.wire.close()
                 return
+        if self._draining:
+            return
         had_room = self.free_streams
         self._count_room()
         if had_room and not self._streams:
@@ -534,14 +541,13 @@ class Http2Connection:
 
     def _count_room(self) -> None:
         """How many more streams there may be has changed."""
-        if self._draining or self._over or not self._connected:
-            return
         had_room = self.free_streams
-        limit = min(self.codec.max_concurrent_streams, self.expected_streams)
-        self.free_streams = max(0, min(limit - len(self._streams), self._streams_left))
-        if self.free_streams and not had_room:
+        room = self._limit - len(self._streams)
+        room = min(room, self._streams_left)
+        self.free_streams = room = room if room > 0 else 0
+        if room and not had_room:
             self._pool.on_room(self)
-        elif had_room and not self.free_streams:
+        elif had_room and not room:
             self._pool.on_full(self)
 
     def _leave(self, *, active: bool = False) -> None:
