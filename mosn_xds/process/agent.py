@@ -129,7 +129,8 @@ class AgentProcess:
 
     def drain_listeners(self, *, inbound_only: bool = False, graceful: bool = False, skip_exit: bool = False) -> None:
         """`/drain_listeners`: stop accepting and drain. `graceful`: drain first, and stop accepting when the drain time is
-        over; not even then with `skip_exit`."""
+        over; not even then with `skip_exit`, which drains gracefully by itself."""
+        graceful = graceful or skip_exit
         if not graceful:
             self.supervisor.stop_listeners(inbound_only=inbound_only)
             return
@@ -269,6 +270,7 @@ class AgentProcess:
         stats.days_until_first_cert_expiring = NO_CERTIFICATE_DAYS if days is None else days
         draining = {name: count for slot in supervisor.slots for name, count in slot.draining.items()}
         self._listener_stats.total_listeners_draining = len(draining)
+        self._listener_stats.listener_stopped = len(supervisor.attainable.stopped_listeners)
         self._listener_stats.workers_started = int(self.live.is_set())
         stats.total_connections = self.totals.sum_of("listener.", "downstream_cx_active")
         pids = [os.getpid(), *(slot.pid for slot in supervisor.slots if slot.pid)]

@@ -63,6 +63,7 @@ class Attainable:
         self.unbound: dict[str, ConfigError] = {}
         """Listeners whose address cannot be bound, by name."""
         self.stopped = Stopped.NONE
+        self.stopped_listeners: set[str] = set()
         self._published: Mapping[ItemKey, Item] = {}
         self._good: Mapping[ItemKey, Item] = {}
         """What some worker has applied without refusing."""
@@ -84,6 +85,7 @@ class Attainable:
                 bound = self._bind(items[key])
                 if self._is_stopped(bound):
                     del items[key]
+                    self.stopped_listeners.add(key[1])
                 elif bound.key is not None:
                     self.sockets.apply(bound.key)
             except ConfigError as error:
