@@ -97,10 +97,10 @@ DIFFERENCES: dict[str, Difference] = {
         reason="nobody sends that by mistake, and the library has a bound of its own behind ours",
     ),
     "http-two-tunnel-end": Difference(
-        what="END_STREAM of an HTTP/2 client on a tunnel (CONNECT, WebSocket) to an HTTP/1 upstream",
-        envoy="the upstream hears nothing; the tunnel stays until a time-out or a reset",
+        what="END_STREAM of an HTTP/2 client on a WebSocket to an HTTP/1 upstream",
+        envoy="the upstream hears nothing; the stream stays until a time-out or a reset",
         ours="FIN to the upstream, which may still answer",
-        reason="the tunnelled protocol's end of one side is part of it",
+        reason="one side's end is part of what is tunnelled",
     ),
     "http-two-details": Difference(
         what="the response code details of a malformed HTTP/2 header section",

@@ -438,6 +438,10 @@ def test_a_websocket_refused(world: World) -> None:
 
 CONNECT = [(":method", "CONNECT"), (":authority", "db:5432")]
 TUNNEL = b"HTTP/1.1 200 OK\r\n\r\nhello "
+SWITCH = b"HTTP/1.1 101 ok\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello "
+WEBSOCKET = [
+    (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "test"), (":path", "/chat"),
+]  # fmt: skip
 
 
 @case("HTTP/2: CONNECT is a tunnel, and ends with CONNECT_ERROR when the upstream does")
@@ -480,24 +484,23 @@ def test_connect_not_configured(world: World) -> None:
 @case("HTTP/2: a WebSocket that the upstream ends")
 def test_a_websocket_ended_by_the_upstream(world: World) -> None:
     def step(exchange: Exchange) -> bool:
-        exchange.send(b"HTTP/1.1 101 ok\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye")
+        exchange.send(SWITCH)
         exchange.upstream.pause(0.1)
         return False
 
     world.upstream("a").script(step)
     with Http2Link(world, "ws") as link:
-        fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "test")]
-        reply = link.reply(link.section([*fields, (":path", "/chat")], end=False))
-        assert (reply.status, reply.body) == (200, b"bye")
+        reply = link.reply(link.section(WEBSOCKET, end=False))
+        assert (reply.status, reply.body) == (200, b"hello ")
         assert reply.reset is not None
 
 
-@case("HTTP/2: the client's end of a tunnel", difference="http-two-tunnel-end")
+@case("HTTP/2: the client's end of a WebSocket", difference="http-two-tunnel-end")
 def test_the_clients_end_of_a_tunnel(world: World) -> None:
     ended = threading.Event()
 
     def step(exchange: Exchange) -> bool:
-        exchange.send(TUNNEL)
+        exchange.send(SWITCH)
         try:
             exchange.wait_for_close()
         finally:
@@ -505,8 +508,8 @@ def test_the_clients_end_of_a_tunnel(world: World) -> None:
         return False
 
     world.upstream("a").script(step)
-    with Http2Link(world) as link:
-        sent = link.section(CONNECT, end=False)
+    with Http2Link(world, "ws") as link:
+        sent = link.section(WEBSOCKET, end=False)
         assert link.raw.read_until(lambda: link.raw.seen(sent).body == b"hello ")
         link.raw.send_frame(Kind.DATA, Flag.END_STREAM, sent, b"abc")
         assert ended.wait(1.0) == (world.kind is not ProxyKind.ENVOY)
