@@ -338,10 +338,11 @@ def test_shared_connection(proxy: World) -> None:
     replies: list[Reply] = []
     thread = threading.Thread(target=lambda: replies.extend(together(*[(proxy, "/")] * 4)))
     thread.start()
-    upstream.wait_for(4)
+    seen = upstream.wait_for(4)
     gate.set()
     thread.join()
     assert [reply.status for reply in replies] == [200] * 4
+    assert len({request.connection for request in seen}) <= 2  # one in each worker
 
 
 @case(

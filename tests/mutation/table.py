@@ -20,7 +20,6 @@ WITHOUT_TABLE: tuple[str, ...] = (
     "http2_conformance",
     "http2_downstream",
     "http2_floods",
-    "http2_upstream",
     "proxy_protocol",
     "stats_config",
     "tls_chains",
