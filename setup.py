@@ -19,6 +19,7 @@ from setuptools import Extension, setup
 
 COMPILED = ("mosn_xds/data/**/*.py", "mosn_xds/base/cells.py", "mosn_xds/base/clock.py")
 NOT_COMPILED = ("msgspec.Struct", "cached_property", "@runtime_checkable")
+ONCE_PER_HANDSHAKE = "mosn_xds/data/tls/"
 OPTIONS = ("--config-file=", "--ignore-missing-imports")
 
 
@@ -26,7 +27,10 @@ def sources() -> list[str]:
     """The modules that are compiled."""
     root = Path(__file__).parent
     found = [path for pattern in COMPILED for path in sorted(root.glob(pattern)) if path.name != "__init__.py"]
-    return [str(path.relative_to(root)) for path in found if not any(word in path.read_text() for word in NOT_COMPILED)]
+    names = [
+        str(path.relative_to(root)) for path in found if not any(word in path.read_text() for word in NOT_COMPILED)
+    ]
+    return [name for name in names if not name.startswith(ONCE_PER_HANDSHAKE)]
 
 
 def why_not() -> str | None:
@@ -51,7 +55,8 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify  # noqa: PLC0415
 
-    return mypycify([*OPTIONS, *sources()], opt_level="3", debug_level="0", multi_file=True)
+    # More than -O1 takes the compiler far longer; what is called here is mostly the interpreter's own C.
+    return mypycify([*OPTIONS, *sources()], opt_level="1", debug_level="0", multi_file=True)
 
 
 setup(ext_modules=extensions())

@@ -59,7 +59,7 @@ class Http1Connection(ServerConnection):
                 data = self._early + data
             if not self._begin(data):
                 return
-        if self._head_deadline is NEVER and self.hcm.request_headers_timeout_s is not None and not self.streams:
+        if self._head_deadline == NEVER and self.hcm.request_headers_timeout_s is not None and not self.streams:
             self._head_deadline = self.clock.now + self.hcm.request_headers_timeout_s
             self.watch(self._head_deadline)
         self._dispatch(self.codec.receive(data))

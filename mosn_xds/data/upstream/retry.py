@@ -9,7 +9,6 @@ has ended. Envoy's order of the conditions is kept (source/common/router/retry_s
 """
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from enum import Enum, IntEnum
 
 from mosn_xds.base.chance import Random
@@ -143,6 +142,7 @@ class RetryRules:
     """A `RetryPolicy`, compiled. Raises ConfigError for a header matcher that cannot be."""
 
     __slots__ = (
+        "_policy",
         "base_s",
         "max_s",
         "num_retries",
@@ -167,6 +167,7 @@ class RetryRules:
         return rules if rules is not None and rules.retry_on and rules.admit(head) else None
 
     def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         tokens = [token.encode() for token in policy.retry_on]
         self.retry_on = _bits(tokens, _TOKENS) | _bits(tokens, _GRPC_TOKENS)
         self.num_retries = policy.num_retries
@@ -183,7 +184,7 @@ class RetryRules:
 
     def merged(self, head: RequestHead) -> "RetryRules":
         """These rules with what the request's own headers ask for."""
-        rules = copy(self)
+        rules = RetryRules(self._policy)
         rules.retry_on |= _bits((head.get(_RETRY_ON_HEADER) or b"").split(b","), _TOKENS)
         rules.retry_on |= _bits((head.get(_GRPC_ON_HEADER) or b"").split(b","), _GRPC_TOKENS)
         if (count := _number(head.get(_MAX_RETRIES_HEADER))) is not None:
