@@ -76,7 +76,7 @@ class Http2Connection(ServerConnection):
         self._resets = PrematureResets()
         self._keepalive: Keepalive | None = None
         settings = hcm.spec.http2
-        if settings.keepalive_timeout_s is not None:
+        if settings.keepalive_interval_s is not None and settings.keepalive_timeout_s is not None:
             self._keepalive = Keepalive(
                 self.timers,
                 hcm.random,
@@ -192,10 +192,6 @@ class Http2Connection(ServerConnection):
         if self._closing:
             return
         hcm = self.hcm
-        if self._keepalive is not None:
-            idle_s = hcm.spec.http2.keepalive_idle_interval_s
-            if idle_s is not None and self._is_stale(idle_s):
-                self._keepalive.probe()
         self.requests += 1
         self.stats.downstream_rq_http2_total += 1
         stream = Stream(self, event.stream_id, event.head)
@@ -205,10 +201,6 @@ class Http2Connection(ServerConnection):
             self.stats.downstream_cx_max_requests_reached += 1
             self._begin_drain()
         stream.start(event.end_stream)
-
-    def _is_stale(self, idle_s: float) -> bool:
-        """Whether nothing happened on the connection for so long."""
-        return not self.streams and self.clock.now >= self._idle_deadline - self.hcm.idle_timeout_s + idle_s
 
     def _on_body(self, event: Data) -> None:
         stream_id = event.stream_id
