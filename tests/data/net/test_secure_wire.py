@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shutil
 import socket
 import ssl
 import weakref
+from subprocess import PIPE, STDOUT
 
 import pytest
 import trio
@@ -327,6 +329,42 @@ def test_a_client_resumes_its_sessions(version: TlsVersion) -> None:
                 await far.until(lambda r: r.closed or "eof" in r.events)
                 far.wire.close()
                 await far.until(lambda r: r.closed)
+
+    run_reactor(story)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_keys_may_be_changed_at_any_time() -> None:
+    """The peer asks us to go on with new keys, too; the answer leaves by itself."""
+
+    async def story(reactor: Reactor) -> None:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            command = ["openssl", "s_client", "-connect", f"127.0.0.1:{listening.getsockname()[1]}", "-tls1_3"]
+            peer = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+            try:
+                assert peer.stdin is not None
+                assert peer.stdout is not None
+                accepted, _ = await trio.socket.from_stdlib_socket(listening).accept()
+                sock = accepted._sock.dup()
+                sock.setblocking(False)
+                above = secure_wire(reactor, sock)
+                accepted.close()
+                await above.until("connected")
+                said = b""
+                for count in (1, 2, 3):
+                    await peer.stdin.send_all(b"K\n")
+                    while said.count(b"KEYUPDATE") < count:
+                        said += await peer.stdout.receive_some()
+                    await peer.stdin.send_all(b"%d words\n" % count)
+                    await above.until(lambda r, count=count: r.data.count(b"\n") == count)
+                assert above.data == b"1 words\n2 words\n3 words\n"
+                above.wire.close()
+                await above.until(lambda r: r.closed)
+            finally:
+                peer.kill()
+                await peer.wait()
 
     run_reactor(story)
 
