@@ -43,11 +43,7 @@ OPERATORS: frozenset[str] = frozenset(
                 *("ISSUER_FINGERPRINT_256", "ISSUER_SERIAL"),
             )
         ),
-        *(
-            f"{side}_TLS_{kind}"
-            for side in ("UPSTREAM", "DOWNSTREAM")
-            for kind in ("SESSION_ID", "CIPHER", "VERSION", "GROUP")
-        ),
+        *(f"{side}_TLS_{kind}" for side in ("UPSTREAM", "DOWNSTREAM") for kind in ("CIPHER", "VERSION", "GROUP")),
         *(f"UPSTREAM_PEER_{kind}" for kind in ("SUBJECT", "ISSUER", "CERT", "CERT_V_START", "CERT_V_END")),
         *(f"UPSTREAM_{side}_{kind}_SAN" for side in ("PEER", "LOCAL") for kind in ("URI", "DNS", "IP")),
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
@@ -73,7 +69,7 @@ INERT_OPERATORS: frozenset[str] = frozenset(
         *("DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID"),
         *("DOWNSTREAM_REMOTE_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_ENDPOINT_ID"),
         *("DOWNSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_DETECTED_CLOSE_TYPE"),
-        *("TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT"),
+        *("TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT", "DOWNSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_SESSION_ID"),
         *("CLUSTER_METADATA", "UPSTREAM_METADATA", "METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"),
         *("ENVIRONMENT", "COALESCE", "CEL", "TYPED_CEL", "TRACE_ID", "SPAN_ID", "FILE_CONTENT", "SECRET"),
     }

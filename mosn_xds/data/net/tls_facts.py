@@ -178,11 +178,6 @@ class TlsFacts:
     def resumed(self) -> bool:
         return bool(lib.SSL_session_reused(self._conn._ssl))
 
-    @cached_property
-    def session_id(self) -> str:
-        """Hex; empty if the session has none."""
-        return ""
-
     def __repr__(self) -> str:
         return f"<TlsFacts {self.version or 'no handshake'} {self.peer if self.complete else ''}>"
 

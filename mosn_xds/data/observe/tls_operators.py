@@ -103,7 +103,6 @@ def _connection_operators(prefix: str, source: _Source) -> dict[str, Factory]:
         f"{prefix}_TLS_VERSION": _of_connection(source, lambda tls: tls.version),
         f"{prefix}_TLS_CIPHER": _of_connection(source, lambda tls: tls.cipher),
         f"{prefix}_TLS_GROUP": _of_connection(source, lambda tls: tls.group),
-        f"{prefix}_TLS_SESSION_ID": _of_connection(source, lambda tls: tls.session_id),
         f"{prefix}_PEER_ISSUER": _of_certificate(source, _peer, lambda certificate: certificate.issuer),
         f"{prefix}_PEER_CERT": _of_certificate(source, _peer, lambda certificate: certificate.quoted_pem),
         f"{prefix}_PEER_CERT_V_START": _moment(source, _begin),
