@@ -180,7 +180,7 @@ class Assembler:
         await self._settle_clusters(now, pace)
         self._settle_tables(now)
         self._settle_listeners(now)
-        self._let_go(now)
+        await self._let_go(now, pace)
         self._note_initialization(now)
         items = await self._items(pace)
         if items != self.snapshot.items:
@@ -234,12 +234,13 @@ class Assembler:
             if self._remove(self.listeners, name):
                 self._listener_stats.listener_removed += 1
 
-    def _let_go(self, now: float) -> None:
+    async def _let_go(self, now: float, pace: Pace) -> None:
         """Removed clusters, once nothing leads to them; names that no cluster resolves any more."""
         gone = {name: slot.gone_since for name, slot in self.clusters.items() if slot.gone_since is not None}
         if gone:
             named = self._named_clusters()
             for name, since in gone.items():
+                await pace.rest()
                 over = name not in named or self._deadline.passed(since + LINGER_S, now)
                 if over and self._remove(self.clusters, name):
                     self._cluster_stats.cluster_removed += 1

@@ -136,7 +136,7 @@ class Intake(Generic[P]):
         started = self._clock.monotonic()
         results = await self._translate_all(source, response)
         changed: dict[ResourceKey, None] = {}
-        self._remove(source, response, changed)
+        await self._remove(source, response, changed)
         reasons: list[str] = []
         refused: set[str] = set()
         seen: set[str] = set()
@@ -222,7 +222,7 @@ class Intake(Generic[P]):
             result.error = ConfigError(f"internal error: {type(error).__name__}: {error}")
         return result
 
-    def _remove(self, source: str, response: Response, changed: dict[ResourceKey, None]) -> None:
+    async def _remove(self, source: str, response: Response, changed: dict[ResourceKey, None]) -> None:
         """Removals come first: a new listener may take the address of one that goes."""
         url = response.type.url
         if response.complete:
@@ -230,7 +230,9 @@ class Intake(Generic[P]):
             gone = [name for name in self._store.records(source, url) if name not in present]
         else:
             gone = list(response.removed)
+        pace = Pace(self._clock)
         for name in gone:
+            await pace.rest()
             key = ResourceKey(source, url, name)
             if not response.type.wildcard:
                 self._store.absent(key)  # who refers to it goes on using it, as in Envoy
