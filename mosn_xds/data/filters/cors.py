@@ -4,6 +4,8 @@ The policy is the route's; without one the filter does nothing. Fetch standard, 
 source/extensions/filters/http/cors.
 """
 
+from typing import Final
+
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import FilterStream, Reply, StreamFilter
@@ -12,13 +14,13 @@ from mosn_xds.data.match.strings import compile_string
 from mosn_xds.spec.common import Fraction
 from mosn_xds.spec.filters import CorsPolicy
 
-_ORIGIN = b"origin"
-_REQUEST_METHOD = b"access-control-request-method"
-_REQUEST_PRIVATE_NETWORK = b"access-control-request-private-network"
-_ALLOW_ORIGIN = b"access-control-allow-origin"
-_ALLOW_CREDENTIALS = b"access-control-allow-credentials"
-_EXPOSE_HEADERS = b"access-control-expose-headers"
-_DETAILS = "cors_response"
+_ORIGIN: Final = b"origin"
+_REQUEST_METHOD: Final = b"access-control-request-method"
+_REQUEST_PRIVATE_NETWORK: Final = b"access-control-request-private-network"
+_ALLOW_ORIGIN: Final = b"access-control-allow-origin"
+_ALLOW_CREDENTIALS: Final = b"access-control-allow-credentials"
+_EXPOSE_HEADERS: Final = b"access-control-expose-headers"
+_DETAILS: Final = "cors_response"
 
 
 class CorsStats(StatGroup):

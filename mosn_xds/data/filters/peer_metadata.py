@@ -4,7 +4,7 @@ What a peer tells is taken out, so that no application sees it, and kept in the 
 each request, and the downstream if it told us (Istio's ``peer_metadata`` filter).
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -13,8 +13,8 @@ from mosn_xds.data.filters.api import FilterStream, StreamFilter
 from mosn_xds.spec import filters as spec
 
 METADATA, NODE_ID = b"x-envoy-peer-metadata", b"x-envoy-peer-metadata-id"
-_BOTH = frozenset((METADATA, NODE_ID))
-_ALWAYS_EXTERNAL = "PassthroughCluster"
+_BOTH: Final = frozenset((METADATA, NODE_ID))
+_ALWAYS_EXTERNAL: Final = "PassthroughCluster"
 
 
 class Told(NamedTuple):
@@ -24,7 +24,7 @@ class Told(NamedTuple):
     node_id: bytes | None
 
 
-_NOTHING = Told(None, None)
+_NOTHING: Final = Told(None, None)
 
 
 class PeerMetadataFilter(StreamFilter):

@@ -8,7 +8,7 @@ refers to the table that holds it: a table that is swapped out is freed at once.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ from mosn_xds.spec import route as spec
 from mosn_xds.spec.filters import PerFilter
 from mosn_xds.spec.route import PathKind, TlsRequirement
 
-_SLASH = 0x2F
+_SLASH: Final = 0x2F
 
 Planner = Callable[[spec.RouteTable, spec.VirtualHost, spec.Route], object]
 """Compiles what the layers above need of a route. May raise ConfigError."""

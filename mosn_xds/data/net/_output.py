@@ -8,6 +8,7 @@ means that we take no more output: our side has ended, or will when what is pend
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
+from typing import Final
 
 from mosn_xds.data.net.consumer import WireConsumer
 from mosn_xds.data.net.reactor import Reactor
@@ -23,7 +24,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_CLOSED = State.CLOSED
+_CLOSED: Final[State] = State.CLOSED
 
 
 class Output(ABC):

@@ -26,20 +26,20 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from mosn_xds.base.clock import CachedClock
 from mosn_xds.data.net.timers import TimerWheel
 
-READ_WRITE_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-ACCEPT_EVENTS = select.EPOLLIN | select.EPOLLET
+READ_WRITE_EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+ACCEPT_EVENTS: Final = select.EPOLLIN | select.EPOLLET
 
-_BATCH_EVENTS = 64
-_TURN_S = 0.002
-_HELD_S = 0.050
-_SCRATCH_BYTES = 256 * 1024
+_BATCH_EVENTS: Final = 64
+_TURN_S: Final = 0.002
+_HELD_S: Final = 0.050
+_SCRATCH_BYTES: Final = 256 * 1024
 
 _log = logging.getLogger("mosn_xds.reactor")
 

@@ -14,15 +14,16 @@ The wheel knows neither the event loop nor real time: `advance` is told the time
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Final
 
 from mosn_xds.base.clock import Clock
 
 Callback = Callable[[], None]
 
-_TICKS_PER_S = 1000
-_ROUNDING = 0.001
+_TICKS_PER_S: Final = 1000
+_ROUNDING: Final = 0.001
 """In ticks: a deadline in seconds, times 1000, may come out just below its tick."""
-_PRECISION_BITS = 8
+_PRECISION_BITS: Final = 8
 """A delay is kept to its first so many bits."""
 
 

@@ -25,6 +25,7 @@ import termios
 from array import array
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from typing import Final
 
 from mosn_xds.base.sockets import SocketAddress
 from mosn_xds.data.net._output import Output, State
@@ -36,16 +37,16 @@ from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.net.transport import SecureTransport
 from mosn_xds.spec.common import Address
 
-_READ_BYTES = 65536
-_READ_BUDGET_BYTES = 4 * _READ_BYTES
-_BULK_BUDGET_BYTES = 512 * 1024
-_HANG_UP = EPOLLRDHUP | EPOLLHUP | EPOLLERR
-_INPUT = EPOLLIN | _HANG_UP
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_READ_BYTES: Final = 65536
+_READ_BUDGET_BYTES: Final = 4 * _READ_BYTES
+_BULK_BUDGET_BYTES: Final = 512 * 1024
+_HANG_UP: Final = EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_INPUT: Final = EPOLLIN | _HANG_UP
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-_OPEN = State.OPEN
-_CLOSED = State.CLOSED
-_NOBODY = Nobody()
+_OPEN: Final[State] = State.OPEN
+_CLOSED: Final[State] = State.CLOSED
+_NOBODY: Final = Nobody()
 
 
 class Wire(Output):

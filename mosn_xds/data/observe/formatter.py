@@ -8,6 +8,7 @@ does, each byte above 127 as ``\\u00XX``.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -18,10 +19,10 @@ from mosn_xds.spec.access_log import JsonConstant, JsonFormat, JsonNode, JsonObj
 from mosn_xds.spec.common import Format, FormatOperator, FormatText
 
 _encode_json = msgspec.json.Encoder().encode
-_EXACT_INTEGERS = 1e17
+_EXACT_INTEGERS: Final = 1e17
 """Below it a whole number is printed without an exponent or a fraction."""
-_NEVER_ESCAPED = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
-_STRUCTURED = frozenset({"DYNAMIC_METADATA"})
+_NEVER_ESCAPED: Final = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
+_STRUCTURED: Final = frozenset({"DYNAMIC_METADATA"})
 """Operators whose values may be objects, lists and floats."""
 
 

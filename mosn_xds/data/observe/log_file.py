@@ -15,15 +15,16 @@ import select
 import stat
 import threading
 from collections import deque
+from typing import Final
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatGroup
 
-FLUSH_BYTES = 64 * 1024
-LIMIT_BYTES = 4 * 1024 * 1024
+FLUSH_BYTES: Final = 64 * 1024
+LIMIT_BYTES: Final = 4 * 1024 * 1024
 """What a file may have waiting."""
-_BATCH_BYTES = 256 * 1024
-_STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
+_BATCH_BYTES: Final = 256 * 1024
+_STANDARD: Final = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class FileStats(StatGroup):

@@ -7,6 +7,7 @@ the same and always ``None``.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from mosn_xds.base.errors import ConfigError, flag_names
 from mosn_xds.data.match.headers import first_value
@@ -55,7 +56,7 @@ def _duration(arg: str | None, environment: FormatEnvironment) -> Getter:
     return get
 
 
-_POINTS: Mapping[str, Callable[[StreamInfo], float | None]] = {
+_POINTS: Final[Mapping[str, Callable[[StreamInfo], float | None]]] = {
     "DS_RX_BEG": lambda info: 0.0,
     "DS_RX_END": lambda info: info.last_rx,
     "US_TX_BEG": lambda info: info.first_up_tx,
@@ -65,7 +66,7 @@ _POINTS: Mapping[str, Callable[[StreamInfo], float | None]] = {
     "DS_TX_BEG": lambda info: info.first_tx,
     "DS_TX_END": lambda info: info.last_tx,
 }
-_PRECISIONS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_PRECISIONS: Final = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def _between(begin: str, end: str, per_second: int = 1000) -> Getter:
@@ -99,8 +100,8 @@ def _details(arg: str | None, environment: FormatEnvironment) -> Getter:
     return lambda info: text_value(info.details.replace(" ", "_"))
 
 
-_GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_GRPC_UNKNOWN = 2
+_GRPC_OF_HTTP: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN: Final = 2
 
 
 def grpc_status_of_stream(info: StreamInfo) -> int | None:
@@ -180,7 +181,7 @@ def _hostname(arg: str | None, environment: FormatEnvironment) -> Getter:
     return lambda info: name
 
 
-_FACTORIES: Mapping[str, Factory] = {
+_FACTORIES: Final[Mapping[str, Factory]] = {
     "START_TIME": _time_factory(DEFAULT_FORMAT, local=False, emitted=False),
     "START_TIME_LOCAL": _time_factory(DEFAULT_LOCAL_FORMAT, local=True, emitted=False),
     "EMIT_TIME": _time_factory(DEFAULT_FORMAT, local=False, emitted=True),

@@ -5,7 +5,7 @@ the connection's time (idle, maximal duration, time-outs of its streams) with a 
 Nothing here counts on one stream at a time.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.net.consumer import CloseReason
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
 
-_BY_PEER = (
+_BY_PEER: Final = (
     CloseReason.REMOTE_CLOSE,
     CloseReason.REMOTE_RESET,
     CloseReason.FINISHED,

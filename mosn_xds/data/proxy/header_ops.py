@@ -7,6 +7,7 @@ is left out unless `keep_empty`. An addition to a header that Envoy keeps in one
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.codec.head import Fields, Head, one_line
@@ -15,7 +16,7 @@ from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.spec.common import AppendAction, HeaderOps, HeaderValue
 
-_JOINED = frozenset(
+_JOINED: Final = frozenset(
     name.encode()
     for name in (
         *("accept", "accept-encoding", "authorization", "cache-control", "content-encoding", "content-length"),
@@ -29,7 +30,7 @@ _JOINED = frozenset(
         *("x-envoy-is-timeout-retry", "x-envoy-original-host", "x-envoy-original-path"),
     )
 )
-_JOINED_IN_RESPONSES = frozenset(
+_JOINED_IN_RESPONSES: Final = frozenset(
     name.encode()
     for name in (
         *("access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods"),

@@ -4,7 +4,7 @@ Until the first bytes have come a connection whose protocol may be either is an 
 preface, or the TLS handshake has chosen ``h2``, an `Http2Connection` takes its place (`_begin`).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.events import (
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream
     from mosn_xds.data.proxy.hcm import HttpConnectionManager
 
-_DPE = int(ResponseFlag.DPE)
-_H2 = "h2"
-_HTTP1 = "http/1"
+_DPE: Final = int(ResponseFlag.DPE)
+_H2: Final = "h2"
+_HTTP1: Final = "http/1"
 
 
 class Http1Connection(ServerConnection):
@@ -295,5 +295,5 @@ class Http1Connection(ServerConnection):
         self.codec.close()
 
 
-_PREFACE_PREFIX_BYTES = 12
+_PREFACE_PREFIX_BYTES: Final = 12
 """``PRI * HTTP/2``: as much as Envoy looks at."""

@@ -4,7 +4,7 @@ Plain HTTP gets the status with a ``text/plain`` body; a gRPC request gets 200 w
 (Envoy's `Utility::sendLocalReply`). `local_reply_config` may change status, headers and body for either.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import Reply
@@ -17,11 +17,11 @@ from mosn_xds.spec.listener import HttpConnectionManager, LocalReplyMapper, Repl
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
-_GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_GRPC_UNKNOWN = 2
-_GRPC_RESOURCE_EXHAUSTED = 8
+_GRPC_OF_HTTP: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN: Final = 2
+_GRPC_RESOURCE_EXHAUSTED: Final = 8
 
-_SAFE = frozenset(range(0x20, 0x7F)) - {0x25}
+_SAFE: Final = frozenset(range(0x20, 0x7F)) - {0x25}
 
 
 def is_grpc(content_type: bytes | None) -> bool:

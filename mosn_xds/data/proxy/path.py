@@ -8,22 +8,23 @@ few printable characters that a path must not hold are escaped, every other esca
 """
 
 import re
+from typing import Final
 
 from mosn_xds.data.codec.head import RequestHead
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.listener import EscapedSlashes, HttpConnectionManager
 
-_NORMAL = b"!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
+_NORMAL: Final = b"!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
 """What a canonical path consists of, escapes aside."""
-_NORMAL_WITH_QUERY = _NORMAL + b"?"
-_TOKEN = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
-_DOT_PARAMETERS = re.compile(rb"/(\.\.?);[^/]*")
-_LONE_PERCENT = b"\xff"
-_NESTED_ESCAPE = re.compile(rb"\xff(?=[0-9A-Fa-f]{2})")
-_ESCAPED_SLASH = re.compile(rb"%(?:2[Ff]|5[Cc])")
-_SLASHES = re.compile(rb"//+")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_NORMAL_WITH_QUERY: Final = _NORMAL + b"?"
+_TOKEN: Final = re.compile(rb"%(?:[0-9A-Fa-f]{2})?|[^!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~]")
+_DOT_PARAMETERS: Final = re.compile(rb"/(\.\.?);[^/]*")
+_LONE_PERCENT: Final = b"\xff"
+_NESTED_ESCAPE: Final = re.compile(rb"\xff(?=[0-9A-Fa-f]{2})")
+_ESCAPED_SLASH: Final = re.compile(rb"%(?:2[Ff]|5[Cc])")
+_SLASHES: Final = re.compile(rb"//+")
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 def split_query(path: bytes) -> tuple[bytes, bytes]:
@@ -89,7 +90,7 @@ def unescape_slashes(path: bytes) -> bytes:
     return _ESCAPED_SLASH.sub(lambda match: b"/" if match.group()[1:2] == b"2" else b"\\", path)
 
 
-_REJECTED = Reply(400, details="path_normalization_failed")
+_REJECTED: Final = Reply(400, details="path_normalization_failed")
 
 
 class PathPolicy:

@@ -11,6 +11,7 @@ skipped.
 
 import ipaddress
 from collections.abc import Mapping
+from typing import Final
 
 from mosn_xds.base.chance import Random
 from mosn_xds.data.codec.head import RequestHead, Version
@@ -22,10 +23,10 @@ from mosn_xds.data.proxy.path import PathPolicy
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.listener import HttpConnectionManager
 
-_HOP_BY_HOP = frozenset((b"x-envoy-internal", b"keep-alive", b"proxy-connection", b"transfer-encoding"))
-_CONNECTION = frozenset((b"connection", b"upgrade"))
+_HOP_BY_HOP: Final = frozenset((b"x-envoy-internal", b"keep-alive", b"proxy-connection", b"transfer-encoding"))
+_CONNECTION: Final = frozenset((b"connection", b"upgrade"))
 
-EXTERNAL_FORBIDDEN = frozenset(
+EXTERNAL_FORBIDDEN: Final = frozenset(
     b"x-envoy-" + name
     for name in (
         b"retriable-status-codes",
@@ -46,7 +47,7 @@ EXTERNAL_FORBIDDEN = frozenset(
 )
 """What only an internal client may ask for."""
 
-_EDGE_FORBIDDEN = frozenset(
+_EDGE_FORBIDDEN: Final = frozenset(
     b"x-envoy-" + name
     for name in (
         b"decorator-operation",
@@ -57,11 +58,11 @@ _EDGE_FORBIDDEN = frozenset(
     )
 )
 
-_XFF = b"x-forwarded-for"
-_XFP = b"x-forwarded-proto"
-_REQUEST_ID = b"x-request-id"
+_XFF: Final = b"x-forwarded-for"
+_XFP: Final = b"x-forwarded-proto"
+_REQUEST_ID: Final = b"x-request-id"
 
-_NOTICED = (
+_NOTICED: Final = (
     _HOP_BY_HOP
     | _CONNECTION
     | EXTERNAL_FORBIDDEN
@@ -81,20 +82,20 @@ _NOTICED = (
     }
 )
 
-_TREATED_ALWAYS = (
+_TREATED_ALWAYS: Final = (
     _NOTICED - _EDGE_FORBIDDEN - {b"user-agent", b"via", b"x-forwarded-port", b"x-envoy-external-address"}
 )
 """What is treated even where nothing is configured (`RequestHeaders._plain`); most clients send a user agent."""
-_TREATED_BUT_TE = _TREATED_ALWAYS - {b"te"}
-_HTTP2 = Version.HTTP2
+_TREATED_BUT_TE: Final = _TREATED_ALWAYS - {b"te"}
+_HTTP2: Final[Version] = Version.HTTP2
 
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The two bits that every UUID of RFC 9562 has alike, put into a random digit."""
 
-_INVALID_HOST = Reply(400, details="missing_host_header")
-_MISSING_PATH = Reply(404, details="missing_path_rejected")
-_QUERY_WITHOUT_TYPE = Reply(400, details="query_missing_content_type")
-_RELATIVE_PATH = Reply(404, details="absolute_path_rejected")
+_INVALID_HOST: Final = Reply(400, details="missing_host_header")
+_MISSING_PATH: Final = Reply(404, details="missing_path_rejected")
+_QUERY_WITHOUT_TYPE: Final = Reply(400, details="query_missing_content_type")
+_RELATIVE_PATH: Final = Reply(404, details="absolute_path_rejected")
 
 
 class RequestHeaders:

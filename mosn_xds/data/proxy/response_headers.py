@@ -5,7 +5,7 @@ and the request id where it is asked for.
 """
 
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.clock import Clock
 from mosn_xds.data.codec.head import ResponseHead
@@ -14,10 +14,10 @@ from mosn_xds.spec.listener import HttpConnectionManager, ServerHeader
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
-_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
-_SERVER = b"server"
-_DATE = b"date"
-_REQUEST_ID = b"x-request-id"
+_HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_SERVER: Final = b"server"
+_DATE: Final = b"date"
+_REQUEST_ID: Final = b"x-request-id"
 
 
 class ResponseHeaders:

@@ -7,7 +7,7 @@ is what a connection pool knows. What the client has sent so far is kept only wh
 the buffer limit.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResetReason, ResponseFlag
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
@@ -28,17 +28,17 @@ from mosn_xds.data.upstream.retry import RetryDecision, RetryRules, RetryState
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
-_UH = int(ResponseFlag.UH)
-_NC = int(ResponseFlag.NC)
-_UT = int(ResponseFlag.UT)
-_URX = int(ResponseFlag.URX)
-_UMSDR = int(ResponseFlag.UMSDR)
-_UO = int(ResponseFlag.UO)
+_UH: Final = int(ResponseFlag.UH)
+_NC: Final = int(ResponseFlag.NC)
+_UT: Final = int(ResponseFlag.UT)
+_URX: Final = int(ResponseFlag.URX)
+_UMSDR: Final = int(ResponseFlag.UMSDR)
+_UO: Final = int(ResponseFlag.UO)
 
-_NO_HEALTHY = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
-_NO_LIMITS = Timeouts(0.0, 0.0, 0.0, None, False)
-_HTTP11 = Version.HTTP11
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+_NO_HEALTHY: Final = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
+_NO_LIMITS: Final = Timeouts(0.0, 0.0, 0.0, None, False)
+_HTTP11: Final[Version] = Version.HTTP11
+_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """RFC 9110 section 9.2.2."""
 
 

@@ -10,23 +10,23 @@ What becomes of grpc-timeout is Envoy's history: with the deprecated `max_grpc_t
 
 from collections.abc import Mapping
 from math import ceil
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mosn_xds.data.codec.head import RequestHead
 from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.route import RetryPolicy, RouteAction
 
-_TIMEOUT = b"x-envoy-upstream-rq-timeout-ms"
-_TRY_TIMEOUT = b"x-envoy-upstream-rq-per-try-timeout-ms"
-_ALTERNATIVE = b"x-envoy-upstream-rq-timeout-alt-response"
-_EXPECTED = b"x-envoy-expected-rq-timeout-ms"
-_GRPC_TIMEOUT = b"grpc-timeout"
-_CONTENT_TYPE = b"content-type"
-_ASKED = frozenset((_TIMEOUT, _TRY_TIMEOUT, _ALTERNATIVE, _EXPECTED))
+_TIMEOUT: Final = b"x-envoy-upstream-rq-timeout-ms"
+_TRY_TIMEOUT: Final = b"x-envoy-upstream-rq-per-try-timeout-ms"
+_ALTERNATIVE: Final = b"x-envoy-upstream-rq-timeout-alt-response"
+_EXPECTED: Final = b"x-envoy-expected-rq-timeout-ms"
+_GRPC_TIMEOUT: Final = b"grpc-timeout"
+_CONTENT_TYPE: Final = b"content-type"
+_ASKED: Final = frozenset((_TIMEOUT, _TRY_TIMEOUT, _ALTERNATIVE, _EXPECTED))
 
-_GRPC_UNITS_MS = {0x48: 3_600_000, 0x4D: 60_000, 0x53: 1000, 0x6D: 1, 0x75: 1e-3, 0x6E: 1e-6}
-_MOST_GRPC_DIGITS = 99_999_999
-_AT_ONCE_S = 0.001
+_GRPC_UNITS_MS: Final = {0x48: 3_600_000, 0x4D: 60_000, 0x53: 1000, 0x6D: 1, 0x75: 1e-3, 0x6E: 1e-6}
+_MOST_GRPC_DIGITS: Final = 99_999_999
+_AT_ONCE_S: Final = 0.001
 """What is left of a grpc-timeout that has been used up."""
 
 

@@ -7,7 +7,7 @@ but not their pools: those drain. An endpoints update changes nothing but the me
 
 from collections.abc import Hashable, Iterator
 from itertools import count
-from typing import Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -48,8 +48,8 @@ G = TypeVar("G", bound=StatGroup)
 
 # Copies: an attribute of an enum costs three times as much as a global.
 _EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
-_MAX_SHARED_OPTIONS = 200
-_GRPC_SUCCESSES = frozenset((b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"))
+_MAX_SHARED_OPTIONS: Final = 200
+_GRPC_SUCCESSES: Final = frozenset((b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"))
 """Statuses that stand for an HTTP status below 500 (Envoy's `grpcToHttpStatus`): the host did its work."""
 _H1, _H2 = (b"http/1.1",), (b"h2",)
 """What is offered by ALPN where the cluster does not say."""

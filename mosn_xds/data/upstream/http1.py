@@ -13,6 +13,7 @@ response, beside the codec's own 4 us; limits shared by two workers add 0.6 (ben
 
 import errno
 from collections.abc import Iterator
+from typing import Final
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import BadResponse, Data, Event, Informational, ResponseStarted, StreamReset, Trailers
@@ -30,12 +31,12 @@ from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
 from mosn_xds.spec.cluster import Cluster
 from mosn_xds.spec.listener import HeaderCase
 
-_SWITCHING_PROTOCOLS = 101
-_GOODBYES = (b"HTTP/1.1 408", b"HTTP/1.0 408")
+_SWITCHING_PROTOCOLS: Final = 101
+_GOODBYES: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 """What some servers say on an idle connection before they close it; Envoy does not count that as an error either."""
-_RESETS = frozenset((errno.ECONNRESET, errno.EPIPE))
-_MAX_HEADERS_BYTES = 80 * 1024
-_KEY_FORMATS = {
+_RESETS: Final = frozenset((errno.ECONNRESET, errno.EPIPE))
+_MAX_HEADERS_BYTES: Final = 80 * 1024
+_KEY_FORMATS: Final = {
     HeaderCase.LOWER: None,
     HeaderCase.PROPER_CASE: HeaderKeyFormat.PROPER_CASE,
     HeaderCase.PRESERVE: HeaderKeyFormat.PRESERVE,

@@ -15,7 +15,7 @@ Idle connections have no timer each: the pool sweeps once per idle time-out, so 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.sockets import family_of
@@ -400,4 +400,4 @@ class ConnectionPool:
         )
 
 
-_ABSENT = object()
+_ABSENT: Final = object()

@@ -10,6 +10,7 @@ has ended. Envoy's order of the conditions is kept (source/common/router/retry_s
 
 from collections.abc import Iterable, Mapping
 from enum import Enum, IntEnum
+from typing import Final
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
@@ -55,7 +56,7 @@ class RetryDecision(Enum):
     """It would be retried, but too many are already (UO)."""
 
 
-_ANY_GRPC = int(
+_ANY_GRPC: Final = int(
     RetryOn.GRPC_CANCELLED
     | RetryOn.GRPC_DEADLINE_EXCEEDED
     | RetryOn.GRPC_INTERNAL
@@ -63,18 +64,18 @@ _ANY_GRPC = int(
     | RetryOn.GRPC_UNAVAILABLE
 )
 # The decisions' own copies: an attribute of an enum costs three times as much as a global.
-_CONNECT_FAILURE = int(RetryOn.CONNECT_FAILURE)
-_ENVOY_RATELIMITED = int(RetryOn.ENVOY_RATELIMITED)
-_GATEWAY_ERROR = int(RetryOn.GATEWAY_ERROR)
-_REFUSED_STREAM = int(RetryOn.REFUSED_STREAM)
-_RESET = int(RetryOn.RESET)
-_RESET_BEFORE_REQUEST = int(RetryOn.RESET_BEFORE_REQUEST)
-_RETRIABLE_4XX = int(RetryOn.RETRIABLE_4XX)
-_RETRIABLE_HEADERS = int(RetryOn.RETRIABLE_HEADERS)
-_RETRIABLE_STATUS_CODES = int(RetryOn.RETRIABLE_STATUS_CODES)
-_SERVER_ERROR = int(RetryOn.SERVER_ERROR)
+_CONNECT_FAILURE: Final = int(RetryOn.CONNECT_FAILURE)
+_ENVOY_RATELIMITED: Final = int(RetryOn.ENVOY_RATELIMITED)
+_GATEWAY_ERROR: Final = int(RetryOn.GATEWAY_ERROR)
+_REFUSED_STREAM: Final = int(RetryOn.REFUSED_STREAM)
+_RESET: Final = int(RetryOn.RESET)
+_RESET_BEFORE_REQUEST: Final = int(RetryOn.RESET_BEFORE_REQUEST)
+_RETRIABLE_4XX: Final = int(RetryOn.RETRIABLE_4XX)
+_RETRIABLE_HEADERS: Final = int(RetryOn.RETRIABLE_HEADERS)
+_RETRIABLE_STATUS_CODES: Final = int(RetryOn.RETRIABLE_STATUS_CODES)
+_SERVER_ERROR: Final = int(RetryOn.SERVER_ERROR)
 
-_TOKENS = {
+_TOKENS: Final = {
     b"5xx": RetryOn.SERVER_ERROR,
     b"gateway-error": RetryOn.GATEWAY_ERROR,
     b"connect-failure": RetryOn.CONNECT_FAILURE,
@@ -86,14 +87,14 @@ _TOKENS = {
     b"reset": RetryOn.RESET,
     b"reset-before-request": RetryOn.RESET_BEFORE_REQUEST,
 }
-_GRPC_TOKENS = {
+_GRPC_TOKENS: Final = {
     b"cancelled": RetryOn.GRPC_CANCELLED,
     b"deadline-exceeded": RetryOn.GRPC_DEADLINE_EXCEEDED,
     b"internal": RetryOn.GRPC_INTERNAL,
     b"resource-exhausted": RetryOn.GRPC_RESOURCE_EXHAUSTED,
     b"unavailable": RetryOn.GRPC_UNAVAILABLE,
 }
-_GRPC_STATUSES = {
+_GRPC_STATUSES: Final = {
     b"1": RetryOn.GRPC_CANCELLED,
     b"4": RetryOn.GRPC_DEADLINE_EXCEEDED,
     b"13": RetryOn.GRPC_INTERNAL,
@@ -101,13 +102,13 @@ _GRPC_STATUSES = {
     b"14": RetryOn.GRPC_UNAVAILABLE,
 }
 
-_RETRY_ON_HEADER = b"x-envoy-retry-on"
-_GRPC_ON_HEADER = b"x-envoy-retry-grpc-on"
-_MAX_RETRIES_HEADER = b"x-envoy-max-retries"
-_STATUS_CODES_HEADER = b"x-envoy-retriable-status-codes"
-_HEADER_NAMES_HEADER = b"x-envoy-retriable-header-names"
+_RETRY_ON_HEADER: Final = b"x-envoy-retry-on"
+_GRPC_ON_HEADER: Final = b"x-envoy-retry-grpc-on"
+_MAX_RETRIES_HEADER: Final = b"x-envoy-max-retries"
+_STATUS_CODES_HEADER: Final = b"x-envoy-retriable-status-codes"
+_HEADER_NAMES_HEADER: Final = b"x-envoy-retriable-header-names"
 
-RETRY_HEADERS = frozenset(
+RETRY_HEADERS: Final = frozenset(
     (
         _RETRY_ON_HEADER,
         _GRPC_ON_HEADER,
@@ -120,15 +121,15 @@ RETRY_HEADERS = frozenset(
 )
 """What a request may say about its retries; never forwarded."""
 
-_CONNECT_FAILURES = frozenset(
+_CONNECT_FAILURES: Final = frozenset(
     (
         ResetReason.LOCAL_CONNECTION_FAILURE,
         ResetReason.REMOTE_CONNECTION_FAILURE,
         ResetReason.CONNECTION_TIMEOUT,
     )
 )
-_BACK_OFF_GROWTH = 10
-_LEAST_BASE_S = 0.001
+_BACK_OFF_GROWTH: Final = 10
+_LEAST_BASE_S: Final = 0.001
 
 
 def _bits(tokens: Iterable[bytes], known: Mapping[bytes, int]) -> int:

@@ -6,10 +6,11 @@ groups of their own, as their prefixes are. Names of responses (``upstream_rq_50
 """
 
 from enum import IntEnum
+from typing import Final
 
 from mosn_xds.base.stats import Histogram, StatGroup
 
-_COUNTERS = (
+_COUNTERS: Final = (
     "assignment_stale",
     "assignment_timeout_received",
     "bind_errors",
@@ -73,7 +74,7 @@ _COUNTERS = (
     "upstream_rq_total",
     "upstream_rq_tx_reset",
 )
-_GAUGES = (
+_GAUGES: Final = (
     "max_host_weight",
     "membership_degraded",
     "membership_excluded",
@@ -85,8 +86,8 @@ _GAUGES = (
     "upstream_rq_active",
     "upstream_rq_pending_active",
 )
-_HISTOGRAMS = ("upstream_cx_connect_ms", "upstream_cx_length_ms", "upstream_rq_per_cx", "upstream_rq_time")
-_SHARED = (
+_HISTOGRAMS: Final = ("upstream_cx_connect_ms", "upstream_cx_length_ms", "upstream_rq_per_cx", "upstream_rq_time")
+_SHARED: Final = (
     "max_host_weight",
     "membership_change",
     "membership_degraded",
@@ -104,7 +105,7 @@ class ResponseKind(IntEnum):
     RETRIED = 2000
 
 
-_PREFIXES = {
+_PREFIXES: Final = {
     ResponseKind.EXTERNAL: ("", "external."),
     ResponseKind.INTERNAL: ("", "internal."),
     ResponseKind.RETRIED: ("retry.",),

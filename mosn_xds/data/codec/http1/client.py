@@ -15,7 +15,7 @@ a response means `StreamReset` with CONNECTION_TERMINATION (503, UC), a broken o
 """
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import httptools
 
@@ -36,17 +36,17 @@ from mosn_xds.data.codec.http1.options import HeaderKeyFormat, Http1Options
 from mosn_xds.data.codec.http1.phase import Framing, Reading
 from mosn_xds.data.codec.http1.rules import Refused
 
-_HTTP10 = Version.HTTP10
-_HTTP11 = Version.HTTP11
-_NAMES = rules.CANONICAL_NAMES
-_CONTENT_LENGTH = b"content-length"
-CRLF = wire.CRLF
-COLON = wire.COLON
+_HTTP10: Final[Version] = Version.HTTP10
+_HTTP11: Final[Version] = Version.HTTP11
+_NAMES: Final = rules.CANONICAL_NAMES
+_CONTENT_LENGTH: Final = b"content-length"
+CRLF: Final = wire.CRLF
+COLON: Final = wire.COLON
 
 _MESSAGES, _RAW, _OVER = Reading.MESSAGES, Reading.RAW, Reading.OVER
 _NONE, _PLAIN, _CHUNKED = Framing.NONE, Framing.PLAIN, Framing.CHUNKED
 
-_SWITCHING_PROTOCOLS = 101
+_SWITCHING_PROTOCOLS: Final = 101
 
 
 class Http1ClientCodec:
@@ -433,7 +433,7 @@ def _quoted(target: bytes) -> bytes:
     return target.replace(b" ", b"%20").replace(b"\r", b"%0D").replace(b"\n", b"%0A")
 
 
-_CONNECTION = (b"Connection", b"connection")
-_SPECIAL = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
-_UPGRADE_FIELDS = {b"connection", b"upgrade"}
-_USUAL_PHRASES = frozenset(wire.PHRASES.values())
+_CONNECTION: Final = (b"Connection", b"connection")
+_SPECIAL: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_UPGRADE_FIELDS: Final = {b"connection", b"upgrade"}
+_USUAL_PHRASES: Final = frozenset(wire.PHRASES.values())

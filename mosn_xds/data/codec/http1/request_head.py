@@ -4,18 +4,18 @@ The common request has none of that, and the server codec makes its head itself.
 pure function of what llhttp has found.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.http1 import rules
 from mosn_xds.data.codec.http1.options import Http1Options
 from mosn_xds.data.codec.http1.rules import Refused
 
-_SLASH = 0x2F
-_CONTENT_LENGTH = b"content-length"
-_ONLY_CONTENT_LENGTH = frozenset((_CONTENT_LENGTH,))
-_CONNECTION_FIELDS = frozenset((b"connection", b"upgrade"))
-_H2C_FIELDS = frozenset((b"upgrade", b"http2-settings"))
+_SLASH: Final = 0x2F
+_CONTENT_LENGTH: Final = b"content-length"
+_ONLY_CONTENT_LENGTH: Final = frozenset((_CONTENT_LENGTH,))
+_CONNECTION_FIELDS: Final = frozenset((b"connection", b"upgrade"))
+_H2C_FIELDS: Final = frozenset((b"upgrade", b"http2-settings"))
 
 
 class HopFields:

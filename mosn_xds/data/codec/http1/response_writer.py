@@ -7,17 +7,19 @@ get nothing, HTTP/1.0 gets a body that ends with the connection. ``connection: c
 last, which it is too when the response begins before the request is complete.
 """
 
+from typing import Final
+
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.codec.http1 import wire
 from mosn_xds.data.codec.http1.options import Http1Options
 from mosn_xds.data.codec.http1.phase import Framing
 
-_HTTP10 = Version.HTTP10
-_HTTP11 = Version.HTTP11
+_HTTP10: Final[Version] = Version.HTTP10
+_HTTP11: Final[Version] = Version.HTTP11
 _NONE, _PLAIN, _CHUNKED = Framing.NONE, Framing.PLAIN, Framing.CHUNKED
-_CRLF = wire.CRLF
-_COLON = wire.COLON
-_CONTENT_LENGTH = b"content-length"
+_CRLF: Final = wire.CRLF
+_COLON: Final = wire.COLON
+_CONTENT_LENGTH: Final = b"content-length"
 
 
 class ResponseWriter:

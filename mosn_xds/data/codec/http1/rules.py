@@ -5,30 +5,32 @@ and with which status and response code details. RFC 9112 sections 3.2 (targets 
 Everything here is a pure function or a table.
 """
 
+from typing import Final
+
 from mosn_xds.data.codec.head import Fields
 
-CODEC_ERROR = "http1.codec_error"
-INVALID_URL = "http1.invalid_url"
-INVALID_SCHEME = "http1.invalid_scheme"
-INVALID_AUTHORITY = "http.invalid_authority"
-INVALID_CHARACTERS = "http1.invalid_characters"
-INVALID_TRANSFER_ENCODING = "http1.invalid_transfer_encoding"
-TRANSFER_ENCODING_NOT_ALLOWED = "http1.transfer_encoding_not_allowed"
-CHUNKED_CONTENT_LENGTH = "http1.content_length_and_chunked_not_allowed"
-BODY_DISALLOWED = "http1.body_disallowed"
-CONNECTION_HEADER_REJECTED = "http1.connection_header_rejected"
-UNEXPECTED_UNDERSCORE = "http1.unexpected_underscore"
-HEADERS_TOO_LARGE = "http1.headers_too_large"
-TOO_MANY_HEADERS = "http1.too_many_headers"
-LOW_VERSION = "low_version"
-UNASKED_UPGRADE = "http1.unasked_upgrade"
-INVALID_STATUS = "http1.invalid_status"
-PREMATURE_END = "http1.premature_end_of_response"
+CODEC_ERROR: Final = "http1.codec_error"
+INVALID_URL: Final = "http1.invalid_url"
+INVALID_SCHEME: Final = "http1.invalid_scheme"
+INVALID_AUTHORITY: Final = "http.invalid_authority"
+INVALID_CHARACTERS: Final = "http1.invalid_characters"
+INVALID_TRANSFER_ENCODING: Final = "http1.invalid_transfer_encoding"
+TRANSFER_ENCODING_NOT_ALLOWED: Final = "http1.transfer_encoding_not_allowed"
+CHUNKED_CONTENT_LENGTH: Final = "http1.content_length_and_chunked_not_allowed"
+BODY_DISALLOWED: Final = "http1.body_disallowed"
+CONNECTION_HEADER_REJECTED: Final = "http1.connection_header_rejected"
+UNEXPECTED_UNDERSCORE: Final = "http1.unexpected_underscore"
+HEADERS_TOO_LARGE: Final = "http1.headers_too_large"
+TOO_MANY_HEADERS: Final = "http1.too_many_headers"
+LOW_VERSION: Final = "low_version"
+UNASKED_UPGRADE: Final = "http1.unasked_upgrade"
+INVALID_STATUS: Final = "http1.invalid_status"
+PREMATURE_END: Final = "http1.premature_end_of_response"
 
-BAD_REQUEST = 400
-UPGRADE_REQUIRED = 426
-HEADERS_TOO_LARGE_STATUS = 431
-NOT_IMPLEMENTED = 501
+BAD_REQUEST: Final = 400
+UPGRADE_REQUIRED: Final = 426
+HEADERS_TOO_LARGE_STATUS: Final = 431
+NOT_IMPLEMENTED: Final = 501
 
 
 class Refused(Exception):
@@ -40,7 +42,7 @@ class Refused(Exception):
         self.status = status
 
 
-METHODS = {
+METHODS: Final = {
     name: name
     for name in (
         b"GET POST PUT DELETE HEAD OPTIONS PATCH CONNECT TRACE ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY "
@@ -50,12 +52,12 @@ METHODS = {
 }
 """What Envoy accepts: each method is its own canonical object."""
 
-BODYLESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
+BODYLESS_METHODS: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 """A request with one of these and without a body says nothing of a body; others say ``content-length: 0``."""
 
-_AUTHORITY_BYTES = b"!$%&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
+_AUTHORITY_BYTES: Final = b"!$%&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
 
-_COMMON_NAMES = (
+_COMMON_NAMES: Final = (
     b"accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin "
     b"access-control-request-headers access-control-request-method age allow authorization baggage cache-control "
     b"content-disposition content-encoding content-language content-length content-range content-type cookie date dnt "
@@ -73,7 +75,7 @@ _COMMON_NAMES = (
 ).split()
 
 
-_IRREGULAR_SPELLINGS = (
+_IRREGULAR_SPELLINGS: Final = (
     b"DNT ETag Sec-WebSocket-Accept Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol "
     b"Sec-WebSocket-Version WWW-Authenticate X-B3-ParentSpanId X-B3-SpanId X-B3-TraceId X-Real-IP"
 ).split()
@@ -88,7 +90,7 @@ def _canonical_names() -> dict[bytes, bytes]:
     return table
 
 
-CANONICAL_NAMES = _canonical_names()
+CANONICAL_NAMES: Final = _canonical_names()
 """Spelling on the wire -> the one lower-case object, for names that are common and need no treatment.
 
 One probe replaces lower-casing and the question whether a name is special; and names that are the same object compare
@@ -135,11 +137,11 @@ def _is_host_port(authority: bytes, *, port_required: bool) -> bool:
     return host.startswith(b"[") == host.endswith(b"]") and (b":" not in host or host.startswith(b"["))
 
 
-CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 
-_NOT_NOMINATIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"http2-settings", b"connection", b"te"))
-_MAY_NOT_BE_NOMINATED = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
-_MAX_NOMINATIONS = 10
+_NOT_NOMINATIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"http2-settings", b"connection", b"te"))
+_MAY_NOT_BE_NOMINATED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+_MAX_NOMINATIONS: Final = 10
 
 
 def nominated_fields(connection: bytes) -> frozenset[bytes]:

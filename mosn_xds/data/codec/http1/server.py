@@ -20,7 +20,7 @@ Nothing here knows sockets, routes or filters, and nothing that a client sends r
 """
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import httptools
 
@@ -34,18 +34,18 @@ from mosn_xds.data.codec.http1.request_head import HopFields, particular_head
 from mosn_xds.data.codec.http1.response_writer import ResponseWriter
 from mosn_xds.data.codec.http1.rules import Refused
 
-_HTTP10 = Version.HTTP10
-_HTTP11 = Version.HTTP11
-_NAMES = rules.CANONICAL_NAMES
-_METHODS = rules.METHODS
-_GET = _METHODS[b"GET"]
-_SLASH = 0x2F
+_HTTP10: Final[Version] = Version.HTTP10
+_HTTP11: Final[Version] = Version.HTTP11
+_NAMES: Final = rules.CANONICAL_NAMES
+_METHODS: Final = rules.METHODS
+_GET: Final = _METHODS[b"GET"]
+_SLASH: Final = 0x2F
 
 _MESSAGES, _AWAITING, _RAW, _OVER = Reading.MESSAGES, Reading.AWAITING, Reading.RAW, Reading.OVER
 
-_STOPS = (httptools.HttpParserUpgrade, httptools.HttpParserError)
-_SLICE_BYTES = 16 * 1024
-_BODY_SLICE_BYTES = 64 * 1024
+_STOPS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)
+_SLICE_BYTES: Final = 16 * 1024
+_BODY_SLICE_BYTES: Final = 64 * 1024
 
 
 class Http1ServerCodec(ResponseWriter):
@@ -456,7 +456,7 @@ def _stream_of(event: Event) -> int:
     return event.stream_id  # type: ignore[union-attr]  # no events without a stream are ever held
 
 
-_HOP = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
-_SPECIAL = frozenset((
+_HOP: Final = frozenset((b"connection", b"transfer-encoding", b"upgrade"))
+_SPECIAL: Final = frozenset((
     b"connection", b"host", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade",
 ))  # fmt: skip

@@ -5,19 +5,19 @@ Envoy 1.40; the server and client codecs make it, this module spells it.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mosn_xds.data.codec.head import Fields
 from mosn_xds.data.codec.http1.options import HeaderKeyFormat
 
-CRLF = b"\r\n"
-COLON = b": "
-LAST_CHUNK = b"0\r\n\r\n"
+CRLF: Final = b"\r\n"
+COLON: Final = b": "
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
-JOIN_BELOW_BYTES = 16 * 1024
+JOIN_BELOW_BYTES: Final = 16 * 1024
 """A chunk smaller than this is joined with its size line; a copy of this size is cheaper than three buffers to write."""
 
-_NAME_CACHE_SIZE = 1024
+_NAME_CACHE_SIZE: Final = 1024
 
 
 class FramingLines(NamedTuple):
@@ -30,11 +30,11 @@ class FramingLines(NamedTuple):
     keep_alive: bytes
 
 
-_LOWER = FramingLines(
+_LOWER: Final = FramingLines(
     b"host: ", b"content-length: 0\r\n", b"transfer-encoding: chunked\r\n", b"connection: close\r\n",
     b"connection: keep-alive\r\n",
 )  # fmt: skip
-_PROPER = FramingLines(
+_PROPER: Final = FramingLines(
     b"Host: ", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n",
     b"Connection: keep-alive\r\n",
 )  # fmt: skip
@@ -113,7 +113,7 @@ def _phrases(pairs: Iterable[tuple[int, str]]) -> dict[int, bytes]:
     return {status: phrase.encode() for status, phrase in pairs}
 
 
-PHRASES = _phrases((
+PHRASES: Final = _phrases((
     (100, "Continue"), (101, "Switching Protocols"), (102, "Processing"), (103, "Early Hints"),
     (200, "OK"), (201, "Created"), (202, "Accepted"), (203, "Non-Authoritative Information"), (204, "No Content"),
     (205, "Reset Content"), (206, "Partial Content"), (207, "Multi-Status"), (208, "Already Reported"), (226, "IM Used"),
@@ -134,4 +134,4 @@ PHRASES = _phrases((
 ))  # fmt: skip
 """Envoy's reason phrases (source/common/http/codes.cc)."""
 
-STATUS_LINES = {status: status_line(status, 1) for status in PHRASES}
+STATUS_LINES: Final = {status: status_line(status, 1) for status in PHRASES}
