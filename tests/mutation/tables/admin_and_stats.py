@@ -1,6 +1,6 @@
 """Mutants for test_admin_and_stats.py."""
 
-from tests.mutation.mutant import Returns, Swap, mutant
+from tests.mutation.mutant import Ignored, Returns, Swap, mutant
 
 CANARY = "test_an_unknown_page"
 
@@ -102,5 +102,10 @@ MUTANTS = [
         "a failed health check has no effect",
         Swap(f"{_APP}._health_check", "self._agent.set_health_failed(failed)", "None"),
         "test_healthcheck_fail",
+    ),
+    mutant(
+        "drain_type has no effect",
+        Ignored("spec.listener:Listener.drain_modify_only"),
+        "test_healthcheck_fail_and_modify_only",
     ),
 ]

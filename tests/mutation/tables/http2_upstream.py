@@ -108,7 +108,9 @@ MUTANTS = [
     ),
     mutant(
         "the peer's limit of streams has no effect",
-        Swap(f"{_CONNECTION}._count_room", "self.codec.max_concurrent_streams", "self.expected_streams"),
+        Returns(
+            "data.codec.http2.client:Http2ClientCodec.max_concurrent_streams", "self._options.max_concurrent_streams"
+        ),
         "test_peer_concurrency",
     ),
     mutant("max_requests has no effect", Ignored("spec.cluster:Breakers.max_requests"), "test_max_requests"),
