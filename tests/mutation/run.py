@@ -65,7 +65,7 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._base = folder / "base"
-        shutil.copytree(PACKAGE, self._base / PACKAGE.name)
+        shutil.copytree(PACKAGE, self._base / PACKAGE.name, ignore=shutil.ignore_patterns("*.pyc.*"))
         compileall.compile_dir(self._base, quiet=2)
 
     def plain(self, table: Table) -> Ran:
