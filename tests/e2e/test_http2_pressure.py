@@ -24,9 +24,11 @@ MIB = 1 << 20
 ROUTES = """
 - match: {prefix: /direct}
   direct_response: {status: 200, body: {inline_string: hello}}
+- match: {prefix: /large}
+  direct_response: {status: 200, body: {inline_string: LARGE}}
 - match: {prefix: /}
   route: {cluster: up, timeout: 0s}
-"""
+""".replace("LARGE", "x" * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             http_listener("small", vhost("all", ["*"], ROUTES), http2_protocol_options={
                 "initial_stream_window_size": 65535, "initial_connection_window_size": 1 << 20,
             }),
+            http_listener("few", vhost("all", ["*"], ROUTES), http2_protocol_options={"max_outbound_frames": 500}),
         ],
         [cluster("up")],
         {"up": Upstream},
@@ -184,6 +187,19 @@ def test_an_attack_costs_little(world: World, name: str) -> None:
         assert time.monotonic() - began < 3.0
         assert memory(world) - before < 24 * MIB
     assert cpu_s(world) - cpu_before < 6.0
+
+
+def test_a_client_that_asks_and_never_reads_is_cut_off(world: World) -> None:
+    """Its windows are open, so it is frames that wait, not bodies."""
+    with Http2Client(world.listener_port("few"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as attacker:
+        attacker.give(0, 1 << 30)
+        attacker.socket.settimeout(5.0)
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                attacker.socket.sendall(b"".join(
+                    attacker.section(attacker.next_id(), attacker.head("GET", "/large"), end=True) for _ in range(100)
+                ))  # fmt: skip
+        world.expect_stats({"http2.outbound_flood": 1})
 
 
 @pytest.mark.parametrize("command", [
