@@ -26,7 +26,7 @@ from tests.support.authority import Authority, Issued
 from tests.support.server import DeafUpstream
 from tests.support.tcp_upstream import TcpExchange, TcpUpstream
 from tests.support.tls import SeenHandshake, TlsConnection, TlsUpstream, client_context
-from tests.support.upstream import Upstream
+from tests.support.upstream import Upstream, respond
 
 ROOT = Authority("root")
 STRANGER = Authority("stranger")
@@ -93,6 +93,9 @@ CLUSTERS = [
     secure("mutual", "mutual", {"tls_certificates": [CLIENT.config()], **trust()}),
     secure("mutual13", "mutual", {"tls_certificates": [CLIENT.config()], **trust(), **V13_ONLY}),
     secure("uncertified", "mutual", trust()),
+    secure("uncertified13", "mutual", {**trust(), **V13_ONLY}),
+    secure("resumed", "resumed", trust()),
+    secure("resumed13", "resumed13", {**trust(), **V13_ONLY}),
     secure("stranger", "tls", trust(STRANGER)),
     secure("names", "tls", trust(match_typed_subject_alt_names=[san("URI", exact="spiffe://td/ns/shop/sa/server")])),
     secure("wild", "tls", trust(match_typed_subject_alt_names=[san("DNS", exact="any.wild.test")])),
@@ -183,6 +186,8 @@ BED = Bed(
         "tls": tls(),
         "mutual": tls(client_roots=ROOT.root),
         "expired": tls(EXPIRED),
+        "resumed": lambda name: TlsUpstream(name, SERVER, default=respond(close=True)),
+        "resumed13": lambda name: TlsUpstream(name, SERVER, default=respond(close=True)),
         "alpn": tls(alpn=["http/1.1"]),
         "new": tls(configure=only_new),
         "plain": lambda name: TcpUpstream(name, behaviour=answer_in_plaintext),
@@ -242,6 +247,20 @@ def test_bad(proxy: World, name: str, why: str) -> None:
     assert why in told(proxy, f"/{name}")[1]
     reply = proxy.get(f"/{name}")
     assert (reply.status, reply.log.flags) == (503, "UF")
+
+
+@case("upstream TLS 1.3: a certificate that is missing shows behind the handshake: UC")
+def test_late_alert(proxy: World) -> None:
+    reply = proxy.get("/uncertified13")
+    assert (reply.status, reply.log.flags) == (503, "UC")
+
+
+@case("upstream TLS: sessions are resumed")
+@pytest.mark.parametrize("name", ["resumed", "resumed13"])
+def test_resumption(proxy: World, name: str) -> None:
+    """Each worker has a session of its own."""
+    seen = [handshake(proxy, name, proxy.get(f"/{name}")) for _ in range(6)]
+    assert seen[-1].reused
 
 
 @case("upstream TLS: an upstream that hangs up during the handshake")

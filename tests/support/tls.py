@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.authority import Issued
 from tests.support.client import DEFAULT_TIMEOUT_S, Connection
 from tests.support.server import PeerGone, Stream
-from tests.support.upstream import Upstream
+from tests.support.upstream import Step, Upstream
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -104,6 +104,7 @@ class TlsUpstream(Upstream):
         client_roots: str = "",
         alpn: Sequence[str] = (),
         configure: Callable[[ssl.SSLContext], None] | None = None,
+        default: Step | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -114,7 +115,7 @@ class TlsUpstream(Upstream):
         self._alpn = list(alpn)
         self._configure = configure
         self._tickets = self._context()
-        super().__init__(name, host, port)
+        super().__init__(name, host, port, default)
 
     def close(self) -> None:
         super().close()

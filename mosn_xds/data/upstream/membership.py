@@ -68,6 +68,8 @@ class Membership:
                         host = Host(endpoint, now_s)
                         added.append(host)
                     else:
+                        if host.transport_metadata != endpoint.transport_metadata:
+                            host.drain_pools()  # new connections may have to be secured otherwise
                         host.update(endpoint)
                     after[text] = host
                     hosts.append(host)

@@ -34,6 +34,34 @@ def test_a_host_stays_the_same_object_while_its_address_is_named() -> None:
     assert second.added[0].healthy_since_s == 2.0
 
 
+class DrainedPool:
+    """Remembers that it was drained."""
+
+    is_empty = True
+    drained = False
+
+    def open_stream(self, handler: object) -> None: ...
+
+    def drain(self) -> None:
+        self.drained = True
+
+    def close(self) -> None: ...
+
+
+def test_pools_drain_when_an_endpoint_asks_for_another_transport() -> None:
+    membership = Membership()
+    (host,) = membership.update(Endpoints("a", (locality(endpoint(1)),)), 1.0).added
+    pool, other = DrainedPool(), DrainedPool()
+    host.set_pool(0, pool)
+    host.add_other_pool("key", other)
+    membership.update(Endpoints("a", (locality(endpoint(1, weight=2)),)), 1.0)
+    assert not pool.drained
+    membership.update(Endpoints("a", (locality(endpoint(1, transport_metadata=(("tlsMode", "istio"),))),)), 1.0)
+    assert pool.drained
+    assert other.drained
+    assert host.pools[0] is None
+
+
 def test_a_locality_that_did_not_change_is_not_decoded_again() -> None:
     membership = Membership()
     kept = locality(endpoint(1))
