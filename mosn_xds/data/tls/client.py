@@ -36,6 +36,10 @@ class TlsOptions(NamedTuple):
 
 NO_OPTIONS = TlsOptions()
 
+_SessionKey = tuple[str, tuple[str, ...], tuple[bytes, ...]]
+"""Server name, required names and offered protocols: who resumes a session must ask for what its maker asked."""
+_MAX_NAMES = 200
+
 
 class ClientTls:
     """UpstreamTlsContext at work."""
@@ -49,7 +53,7 @@ class ClientTls:
         self._version = 0
         self._context: SSL.Context | None = None
         self._policy: PeerPolicy | None = None
-        self._sessions: dict[tuple[str, TlsOptions], deque[Any]] = {}
+        self._sessions: dict[_SessionKey, deque[Any]] = {}
 
     def securing(
         self,
@@ -82,7 +86,7 @@ class ClientTls:
             sans = (*sans, sni)
         policy = self._policy
         verdict = PeerVerdict(policy, sans) if policy is not None else None
-        key = (sni, options)
+        key = (sni, sans, options.alpn)
         sessions = self._sessions.get(key)
         if sessions:
             lib.SSL_set_session(conn._ssl, sessions[0])
@@ -92,9 +96,17 @@ class ClientTls:
         if spec.max_session_keys:
 
             def on_session(session: Any) -> None:
-                self._sessions.setdefault(key, deque(maxlen=spec.max_session_keys)).appendleft(session)
+                self._keep(key, session)
 
         return Secured(TlsTransport(sock, conn, store.memory, verdict, on_session), watcher, store.handshakes, facts)
+
+    def _keep(self, key: _SessionKey, session: Any) -> None:
+        found = self._sessions.get(key)
+        if found is None:
+            if len(self._sessions) >= _MAX_NAMES:
+                del self._sessions[next(iter(self._sessions))]  # names are what requests say: there is no end of them
+            found = self._sessions[key] = deque(maxlen=self.spec.max_session_keys)
+        found.appendleft(session)
 
     def _renew(self) -> SSL.Context:
         store = self._store
