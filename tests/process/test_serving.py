@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from mosn_xds.pilot import Pilot, ResourceSet
+from mosn_xds.pilot import Pilot
 from mosn_xds.pilot.recording import Replay, read_recording
+from tests.support.any_secrets import AnySecrets
 from tests.support.client import BadResponse, Connection
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
@@ -263,7 +264,10 @@ def test_worker_that_serves_what_istiod_sent_has_imported_neither_grpc_nor_proto
         proxy = folder / "etc/istio/proxy"
         proxy.mkdir(parents=True)
         shutil.copy(recordings / "bootstrap/sidecar.json", proxy / "envoy-rev.json")
-        pilot = Pilot(ResourceSet(), f"unix:{proxy / 'XDS'}")
+        agent = folder / "var/run/secrets/workload-spiffe-uds"
+        agent.mkdir(parents=True)
+        pilot = Pilot(AnySecrets(), f"unix:{proxy / 'XDS'}")
+        secrets = Pilot(pilot.resources, f"unix:{agent / 'socket'}")
         replay = Replay(read_recording(recordings / "loop/delta.jsonl.gz"), pilot.resources)
         while not replay.done:
             replay.advance()
@@ -278,8 +282,9 @@ def test_worker_that_serves_what_istiod_sent_has_imported_neither_grpc_nor_proto
 
                 wait_for(both_hold_the_mesh, 20)
                 assert_no_foreign_modules(told)
-                assert not pilot.nacks
+                assert not pilot.nacks and not secrets.nacks
         finally:
+            secrets.stop()
             pilot.stop()
 
 
