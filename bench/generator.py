@@ -94,26 +94,34 @@ def bulk(port: int, connections: int, seconds: float, upload: bool) -> dict[str,
     return {"units": sum(counts), "seconds": time.perf_counter() - began, "p50_ms": None, "p99_ms": None, "errors": 0}
 
 
-def handshakes(port: int, seconds: float, certificate: str, key: str) -> dict[str, object]:
-    """A connection, a mutual handshake, one request and its answer, again; `units` are handshakes."""
+def handshakes(port: int, connections: int, seconds: float, certificate: str, key: str) -> dict[str, object]:
+    """A connection, a mutual handshake, one request and its answer, again, so many at once; `units` are handshakes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(certificate, key)
     latencies: list[float] = []
-    errors = 0
+    errors: list[OSError] = []
     began = time.perf_counter()
-    while (start := time.perf_counter()) < began + seconds:
-        with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as sock:
-            try:
-                tls = context.wrap_socket(sock)
-                tls.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-                while tls.recv(65536):
-                    pass
-                tls.close()
-            except OSError:
-                errors += 1
-            else:
-                latencies.append(time.perf_counter() - start)
+
+    def run() -> None:
+        while (start := time.perf_counter()) < began + seconds:
+            with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as sock:
+                try:
+                    tls = context.wrap_socket(sock)
+                    tls.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    while tls.recv(65536):
+                        pass
+                    tls.close()
+                except OSError as error:
+                    errors.append(error)
+                else:
+                    latencies.append(time.perf_counter() - start)
+
+    threads = [threading.Thread(target=run) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     latencies.sort()
     count = len(latencies)
     return {
@@ -121,7 +129,7 @@ def handshakes(port: int, seconds: float, certificate: str, key: str) -> dict[st
         "seconds": time.perf_counter() - began,
         "p50_ms": latencies[count // 2] * 1e3 if count else None,
         "p99_ms": latencies[count * 99 // 100] * 1e3 if count else None,
-        "errors": errors,
+        "errors": len(errors),
     }
 
 
@@ -153,7 +161,7 @@ def main() -> None:
         request = f"GET {given.path} HTTP/1.1\r\nHost: {given.host}\r\n\r\n".encode()
         result = exchange(*common, request, http_size)
     elif given.mode == "handshakes":
-        result = handshakes(given.port, given.seconds, given.certificate, given.key)
+        result = handshakes(*common, given.certificate, given.key)
     else:
         result = bulk(*common, given.mode == "upload")
     print(json.dumps(result))

@@ -203,10 +203,12 @@ def _h2load(options: Sequence[str], url: str, connections: int, streams: int, se
     return Load(done, took_s, None, None, failed + errored + max(0, done - good))
 
 
-def handshake_load(folder: Path, client: Issued, port: int, seconds: float, core: int | None) -> Load:
-    """A new mutual TLS connection for each request, one after the other, none of them resumed."""
+def handshake_load(folder: Path, client: Issued, port: int, connections: int, seconds: float, core: int | None) -> Load:
+    """A new mutual TLS connection for each request, `connections` at once, none of them resumed."""
     chain, key = client.write(folder, "client")
-    return _generator(["handshakes", str(port), "1", str(seconds), "--certificate", chain, "--key", key], core)
+    return _generator(
+        ["handshakes", str(port), str(connections), str(seconds), "--certificate", chain, "--key", key], core
+    )
 
 
 def _found(pattern: str, text: str) -> str:
