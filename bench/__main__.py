@@ -35,6 +35,7 @@ CONNECTIONS = 32
 BULK_CONNECTIONS = 4
 HTTP2_CONNECTIONS = 8
 HTTP2_STREAMS = 16
+HANDSHAKES = 8
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ class Bench:
             load = self.load_core
             return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, load, scheme="https")
         if scenario.load == "handshakes":
-            return peers.handshake_load(self._folder, chains.certificate("client"), port, seconds, self.load_core)
+            client = chains.certificate("client")
+            return peers.handshake_load(self._folder, client, port, HANDSHAKES, seconds, self.load_core)
         if scenario.load == "grpc":
             return peers.grpc_load(self._folder, port, HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         if scenario.load == "http2":
