@@ -157,7 +157,7 @@ class Output(ABC):
 
     def _break(self, error: OSError) -> None:
         """Sending failed. What the peer sent before it went may still be read; the flush sees to that."""
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames hold this wire: a cycle
         self._broken = self._ended = True
         self._blocked = False
         self._out.clear()

@@ -125,7 +125,7 @@ class Wire(Output):
 
     def fail_to_connect(self, error: OSError) -> None:
         """Report CONNECT_FAILED at the end of the batch."""
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames hold this wire: a cycle
         self._end_later(CloseReason.CONNECT_FAILED)
 
     # Ending our side.
@@ -303,7 +303,7 @@ class Wire(Output):
             except BlockingIOError:
                 return
             except OSError as error:
-                self.error = error
+                self.error = error.with_traceback(None)  # whose frames hold this wire: a cycle
                 self._end(CloseReason.HANDSHAKE_FAILED)
                 return
             events |= EPOLLIN  # the transport may hold input already
@@ -409,7 +409,7 @@ class Wire(Output):
             self._end(CloseReason.HANDLER_FAILED)
 
     def _lose(self, error: OSError) -> None:
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames hold this wire: a cycle
         self._end(CloseReason.LOCAL if self._state is State.CLOSING else CloseReason.REMOTE_RESET)
 
     def _end(self, reason: CloseReason) -> None:

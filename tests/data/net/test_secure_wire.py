@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import ssl
+import struct
 import weakref
 from subprocess import PIPE, STDOUT
 
@@ -432,6 +433,37 @@ def test_connections_that_have_ended_leave_nothing_behind() -> None:
                 gone.append(weakref.ref(wire._tls._conn))
                 wire.close(flush=False)
                 await above.until(lambda r: r.closed)
+                del above, wire, near
+            assert [ref() for ref in gone[:-1]] == [None] * 4
+        finally:
+            gc.enable()
+
+    run_reactor(story)
+
+
+def test_connections_that_were_reset_leave_nothing_behind() -> None:
+    """The error that ends a wire must not hold the frames in which it came, and with them the wire."""
+
+    async def story(reactor: Reactor) -> None:
+        tls = store(reactor)
+        gone = []
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                near, far = tcp_pair()
+                above = secure_wire(reactor, near, tls=tls)
+                stream = client(far)
+                await stream.do_handshake()
+                await above.until("connected")
+                wire = above.wire
+                assert isinstance(wire, SecureWire)
+                gone.append(weakref.ref(wire._tls._conn))
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                await far.aclose()
+                wire.write(b"nobody reads this")
+                await above.until(lambda r: r.closed)
+                assert wire.error is not None and wire.error.__traceback__ is None
                 del above, wire, near
             assert [ref() for ref in gone[:-1]] == [None] * 4
         finally:
