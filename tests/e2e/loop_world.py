@@ -53,7 +53,8 @@ ENDPOINTS = HTTP_ENDPOINTS | HTTP2_ENDPOINTS | TCP_ENDPOINTS
 MESH = Authority()
 """Who vouches for the workloads, in both worlds."""
 
-LISTENERS = ("7080", "8080", "8081", "8082", "8090", "8095")
+INBOUND = ("7080", "7079")
+LISTENERS = (*INBOUND, "8080", "8081", "8082", "8090", "8095")
 
 _SAMPLED = re.compile("<uuid [0-9a-f]>")
 _FIELDS = 22
@@ -170,7 +171,7 @@ class LoopWorld(World):
 
     def listener_host(self, name: str) -> str:
         """The inbound listener has the workload's address, the others are on loopback's first."""
-        return "127.0.11.1" if name == "7080" else "127.0.0.1"
+        return "127.0.11.1" if name in INBOUND else "127.0.0.1"
 
     def compose(
         self, tag: str, method: str, path: str, headers: HeaderInput, body: bytes, *, host: str | None, version: str

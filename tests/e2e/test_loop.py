@@ -4,13 +4,9 @@ What a case says holds for both, and what both answered, sent upstream and logge
 network namespaces (no root) the recorded addresses cannot be served by both.
 """
 
-import socket
-import ssl
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,8 +14,8 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.differential.pair import case
 from tests.e2e.conftest import namespaces_possible
-from tests.e2e.loop_world import ANY, CATALOG, FRONT, MESH, ORDERS, LoopPair, LoopWorld
-from tests.support.authority import Authority, Issued
+from tests.e2e.loop_world import ANY, CATALOG, FRONT, ORDERS, LoopPair, LoopWorld
+from tests.e2e.strangers import CLIENT, STRANGERS, WORKLOAD, over_mutual_tls
 from tests.support.client import Connection, Response, request_bytes
 from tests.support.http2_upstream import Http2Step, answer, refuse, trailers_only
 from tests.support.http2_upstream import hang as hang_http2
@@ -397,46 +393,16 @@ def test_orders_by_grpc_in_time(world: LoopWorld) -> None:
 
 # The inbound listener with mutual TLS.
 
-CLIENT = "spiffe://cluster.local/ns/shop/sa/client"
-STRANGERS: dict[str, Issued | None] = {
-    "no certificate": None,
-    "a certificate of another authority": Authority("elsewhere").issue(CLIENT),
-    "a certificate of another trust domain": MESH.issue("spiffe://elsewhere/ns/shop/sa/client"),
-    "an expired certificate": MESH.issue(CLIENT, start=timedelta(days=-2), end=timedelta(days=-1)),
-}
-
-
-def over_mutual_tls(world: LoopWorld, folder: Path, client: Issued | None, *alpn: str) -> int | None:
-    """The status of a request with this certificate; None where the connection is ended instead."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=MESH.root)
-    context.set_alpn_protocols(list(alpn))
-    if client is not None:
-        context.load_cert_chain(*client.write(folder, f"client-{world.kind.value}"))
-    with socket.create_connection((world.listener_host("7080"), 7080), timeout=5) as raw:
-        try:
-            with context.wrap_socket(raw) as secure:
-                head = [("host", FRONT), ("user-agent", "quiet"), ("x-forwarded-client-cert", "URI=forged")]
-                secure.sendall(request_bytes("GET", "/in", head))
-                received = secure.recv(65536)
-        except OSError:
-            return None
-    if not received:
-        return None
-    return int(received.split()[1])
-
 
 @case("inbound: a workload of the mesh gets in, and the application hears who it is")
 @pytest.mark.parametrize(
     "alpn", [("istio-http/1.1", "istio", "http/1.1"), ("istio-peer-exchange", "istio"), ("istio",)]
 )
-def test_a_workload_of_the_mesh_gets_in(world: LoopWorld, alpn: tuple[str, ...], tmp_path: Path) -> None:
-    client = MESH.issue(CLIENT)
-    status = over_mutual_tls(world, tmp_path, client, *alpn)
-    assert status == 200
+def test_a_workload_of_the_mesh_gets_in(world: LoopWorld, alpn: tuple[str, ...]) -> None:
+    reply = over_mutual_tls(world, WORKLOAD, *alpn)
+    assert reply is not None and reply.status == 200
     (seen,) = world.seen("front", count=1)
-    digest = x509.load_pem_x509_certificate(client.chain.encode()).fingerprint(hashes.SHA256()).hex()
+    digest = x509.load_pem_x509_certificate(WORKLOAD.chain.encode()).fingerprint(hashes.SHA256()).hex()
     said = f'By=spiffe://cluster.local/ns/shop/sa/front;Hash={digest};Subject="";URI={CLIENT}'
     assert seen.get("x-forwarded-client-cert") == f"URI=forged,{said}"
     world.forget()
@@ -444,6 +410,6 @@ def test_a_workload_of_the_mesh_gets_in(world: LoopWorld, alpn: tuple[str, ...],
 
 @case("inbound: nobody else does")
 @pytest.mark.parametrize("who", STRANGERS)
-def test_a_stranger_is_turned_away(world: LoopWorld, who: str, tmp_path: Path) -> None:
-    assert over_mutual_tls(world, tmp_path, STRANGERS[who], "istio-http/1.1", "istio", "http/1.1") is None
+def test_a_stranger_is_turned_away(world: LoopWorld, who: str) -> None:
+    assert over_mutual_tls(world, STRANGERS[who], "istio-http/1.1", "istio", "http/1.1") is None
     assert world.seen("front") == []

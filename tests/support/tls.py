@@ -57,13 +57,15 @@ class TlsConnection(Connection):
         port: int,
         context: ssl.SSLContext,
         *,
+        host: str = "127.0.0.1",
+        mark: int | None = None,
         sni: str | None = None,
         session: ssl.SSLSession | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         before: bytes = b"",
     ) -> None:
         """`before` goes ahead of the handshake, in plaintext."""
-        super().__init__(port, timeout_s=timeout_s)
+        super().__init__(port, host=host, mark=mark, timeout_s=timeout_s)
         if before:
             self._socket.sendall(before)
         try:
