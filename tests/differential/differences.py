@@ -120,4 +120,16 @@ DIFFERENCES: dict[str, Difference] = {
         ours="one is required, whoever issued it",
         reason="the field says that connections without a certificate are refused",
     ),
+    "hash-alert": Difference(
+        what="the alert for a certificate that `verify_certificate_hash` or `verify_certificate_spki` refuses",
+        envoy="bad_certificate_hash_value",
+        ours="certificate_unknown, as for names",
+        reason="OpenSSL has no verification error that becomes that alert",
+    ),
+    "failed-handshake-log": Difference(
+        what="cipher and group of a TLS 1.2 handshake, and the peer's chain, in the log of a handshake that failed",
+        envoy="what was about to be used, and the whole chain",
+        ours="`-`, and the peer's own certificate",
+        reason="OpenSSL does not say what it has not agreed on",
+    ),
 }

@@ -390,6 +390,20 @@ def test_wrong_pin(proxy: World, name: str) -> None:
     assert "cert_hash_and_spki" in line["failure"]
 
 
+@case("TLS: the alert for a certificate that no hash and no pin allows", difference="hash-alert")
+def test_pin_alert(proxy: World) -> None:
+    told, _ = refused(proxy, "pinned", client_context(ROOT.root, certificate=NAMELESS, version=V12))
+    assert told.endswith("CERTIFICATE_UNKNOWN" if proxy.kind is ProxyKind.OURS else "BAD_CERTIFICATE_HASH_VALUE")
+
+
+@case("TLS: what the log says of a handshake that failed", difference="failed-handshake-log")
+def test_log_of_a_failure(proxy: World) -> None:
+    _, line = refused(proxy, "mutual", client_context(ROOT.root, certificate=FOREIGN, version=V12))
+    ours = proxy.kind is ProxyKind.OURS
+    assert (line["cipher"], line["group"]) == (("-", "-") if ours else ("ECDHE-ECDSA-AES128-GCM-SHA256", "X25519"))
+    assert line["peer"].startswith("CN=foreign CN=stranger ")
+
+
 @case("TLS: a revoked client certificate")
 def test_revoked(proxy: World) -> None:
     told, line = refused(proxy, "crl", client_context(ROOT.root, certificate=REVOKED, version=V12))
