@@ -15,6 +15,7 @@ from tests.mutation.mutant import Mutant
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
+    "grpc_web",
     "http2_both_sides",
     "http2_bridge",
     "http2_conformance",
@@ -25,6 +26,9 @@ WITHOUT_TABLE: tuple[str, ...] = (
     "tls_chains",
 )
 """Modules of cases that have no table yet."""
+
+GROWING: tuple[str, ...] = ("grpc", "http2_upstream", "tls_downstream", "tls_upstream")
+"""Modules to which cases are being added: their tables may lag behind. Take out what has come to rest."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.mutation.mutant import Rotten
-from tests.mutation.table import WITHOUT_TABLE, Table, cases_of, load_tables, modules_of_cases
+from tests.mutation.table import GROWING, WITHOUT_TABLE, Table, cases_of, load_tables, modules_of_cases
 
 TABLES = load_tables()
 MUTANTS = [(table, mutant) for table in TABLES for mutant in table.mutants]
@@ -20,7 +20,9 @@ def test_mutants_can_be_made(table: Table) -> None:
     assert rotten == []
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [table for table in TABLES if table.name not in GROWING], ids=lambda table: table.name
+)
 def test_every_case_has_a_mutant(table: Table) -> None:
     without = [case for case in cases_of(table.file) if case not in table.covered()]
     assert not without, f"say in tests/mutation/tables/{table.name}.py what switches off the behaviour of these cases"

@@ -22,21 +22,26 @@ MUTANTS = [
     ),
     mutant(
         "gRPC is answered as others are",
-        Returns("data.proxy.local_reply:is_grpc", "False"),
+        Swap("data.proxy.local_reply:reply_head", "grpc", "False"),
         "test_grpc_timeout_over",
         "test_resets",
     ),
     mutant(
         "own answers to gRPC are like others",
-        Returns("data.proxy.local_reply:is_grpc", "False"),
+        Swap("data.proxy.local_reply:reply_head", "grpc", "False"),
         "test_local_replies",
         beside_envoy=True,
     ),
     mutant(
-        "everything is gRPC",
-        Returns("data.proxy.local_reply:is_grpc", "True"),
-        "test_grpc_timeout_without_grpc",
+        "everything is answered as gRPC is",
+        Swap("data.proxy.local_reply:reply_head", "grpc", "True"),
         "test_local_replies",
+        beside_envoy=True,
+    ),
+    mutant(
+        "grpc-timeout is heeded of any request",
+        Swap("data.proxy.timeouts:TimeoutRules.apply", "is_grpc(index.get(_CONTENT_TYPE))", "True"),
+        "test_grpc_timeout_without_grpc",
         beside_envoy=True,
     ),
     mutant(

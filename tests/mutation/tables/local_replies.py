@@ -1,6 +1,6 @@
 """Mutants for test_local_replies.py."""
 
-from tests.mutation.mutant import Fixed, Ignored, Returns, Swap, mutant
+from tests.mutation.mutant import Fixed, Ignored, Swap, mutant
 
 CANARY = "test_an_upstreams_answer_is_not_mapped"
 
@@ -77,7 +77,7 @@ MUTANTS = [
     ),
     mutant(
         "gRPC is answered as others are",
-        Returns("data.proxy.local_reply:is_grpc", "False"),
+        Swap("data.proxy.local_reply:reply_head", "grpc", "False"),
         "test_local_replies_to_grpc",
     ),
     mutant(

@@ -43,7 +43,9 @@ MUTANTS = [
         "test_hang_up",
         "test_deaf",
         "test_bad",
+        "test_late_alert",
     ),
+    mutant("no session goes on", Fixed(f"{_UPSTREAM}.max_session_keys", "0"), "test_resumption"),
     mutant("sni has no effect", Ignored(f"{_UPSTREAM}.sni"), "test_sni", "test_matches"),
     mutant(
         "everybody has a server name",
