@@ -7,7 +7,7 @@ the same and always ``None``.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from mosn_xds.base.errors import ConfigError, flag_names
 from mosn_xds.data.match.headers import first_value
@@ -158,7 +158,7 @@ def _dynamic_metadata(arg: str | None, environment: FormatEnvironment) -> Getter
     namespace, *keys = (arg or "").split(":")
 
     def get(info: StreamInfo) -> Value:
-        value: Value = (info.metadata or {}).get(namespace)
+        value: Any = (info.metadata or {}).get(namespace)
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value.encode() if isinstance(value, str) else value
