@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from mosn_xds.data.net.tls import TlsError
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.tls.failures import Failure, explain, transport_error
 from mosn_xds.data.tls.stats import SslStats
@@ -83,6 +84,8 @@ class Handshake:
         return transport_error(failure.transport_reason)
 
     def lost(self, error: OSError) -> OSError:
+        if not isinstance(error, TlsError):
+            return error  # as it happens to any connection
         return transport_error(self._explained(error).transport_reason)
 
     def timed_out(self) -> None:

@@ -1,5 +1,6 @@
 """A wire under TLS. What a wire promises above plaintext it promises above this, too; the standard library's TLS is the peer."""
 
+import errno
 import gc
 import os
 import shutil
@@ -281,6 +282,41 @@ def test_the_end_is_said_with_close_notify() -> None:
         above.wire.close(flush=True)
         assert await tls.receive_some() == b"last words"
         assert await tls.receive_some() == b""
+
+    run_reactor(story)
+
+
+def test_a_reset_is_a_reset_as_in_plaintext(caplog: pytest.LogCaptureFixture) -> None:
+    """Who kept the connection for the next request goes by the error that it ended with."""
+
+    async def story(reactor: Reactor) -> None:
+        near, far = tcp_pair()
+        above = secure_wire(reactor, near)
+        tls = client(far)
+        await tls.do_handshake()
+        await above.until("connected")
+        far.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.socket.close()
+        await above.until(lambda r: r.closed)
+        assert above.closed is CloseReason.REMOTE_RESET
+        assert above.wire.error is not None
+        assert above.wire.error.errno == errno.ECONNRESET
+        assert not caplog.records
+
+    run_reactor(story)
+
+
+def test_garbage_behind_the_handshake_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(reactor: Reactor) -> None:
+        near, far = tcp_pair()
+        above = secure_wire(reactor, near)
+        tls = client(far)
+        await tls.do_handshake()
+        await above.until("connected")
+        await far.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        await above.until(lambda r: r.closed)
+        assert above.closed is CloseReason.REMOTE_RESET
+        assert "peer" in caplog.text
 
     run_reactor(story)
 
