@@ -110,7 +110,7 @@ class TransportMatch(Spec, frozen=True):
 class Cluster(Spec, frozen=True):
     """envoy.config.cluster.v3.Cluster. Default and high-priority `breakers`.
 
-    `transport` is ``raw_buffer`` or ``tls``; what needs TLS is answered 503 with a reason until the TLS layer exists.
+    `transport` is ``raw_buffer``, or ``tls`` with what `tls` says.
     """
 
     name: str

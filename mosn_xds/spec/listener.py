@@ -283,7 +283,7 @@ class FilterChain(Spec, frozen=True):
     match: ChainMatch | None
     filters: tuple[NetworkFilter, ...]
     transport: str = "raw_buffer"
-    """``raw_buffer``, or ``tls``: its connections close with a reason until the TLS layer exists."""
+    """``raw_buffer``, or ``tls`` with what `tls` says."""
     transport_connect_timeout_s: float | None = None
     tls: DownstreamTls | None = None
 
