@@ -128,6 +128,10 @@ class GrpcStatsFilter(Spec, frozen=True, tag="grpc_stats"):
     replace_dots: bool = False
 
 
+class GrpcWebFilter(Spec, frozen=True, tag="grpc_web"):
+    """envoy.extensions.filters.http.grpc_web.v3.GrpcWeb, which has no fields."""
+
+
 class PeerMetadataFilter(Spec, frozen=True, tag="peer_metadata"):
     """Istio's HTTP metadata exchange (io.istio.http.peer_metadata): the headers ``x-envoy-peer-metadata`` and ``-id``.
 
@@ -184,6 +188,7 @@ FilterConfig = (
     | CorsFilter
     | RbacFilter
     | GrpcStatsFilter
+    | GrpcWebFilter
     | PeerMetadataFilter
     | AlpnFilter
     | IstioStatsFilter

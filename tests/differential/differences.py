@@ -120,6 +120,13 @@ DIFFERENCES: dict[str, Difference] = {
         ours="one is required, whoever issued it",
         reason="the field says that connections without a certificate are refused",
     ),
+    "grpc-web-errors": Difference(
+        what="an answer to a gRPC-web call that is no gRPC: the proxy's own, or an HTTP error of the upstream",
+        envoy="the HTTP status stays; the body is held back and becomes `grpc-message` in the head",
+        ours="its own answers are as to gRPC (200, the status in the head); an upstream's keeps its HTTP status, and gRPC status "
+        "and message are the last frame of the body",
+        reason="the client reads the same status and message, and no response has to be held back for it",
+    ),
     "hash-alert": Difference(
         what="the alert for a certificate that `verify_certificate_hash` or `verify_certificate_spki` refuses",
         envoy="bad_certificate_hash_value",

@@ -211,6 +211,9 @@ class StreamFilter(Extension):
     def on_response_data(self, stream: FilterStream, data: bytes, end: bool) -> bytes | None:
         """A part of the response body."""
 
+    def on_response_trailers(self, stream: FilterStream, fields: Fields) -> bytes | None:
+        """The response's trailers, which end it. Bytes take their place, as the end of the body."""
+
     def on_complete(self, stream: FilterStream) -> None:
         """The stream has ended, however it did; called exactly once per stream."""
 
@@ -221,7 +224,10 @@ class FilterChain:
     Request phases run in the order of the configuration, response phases in the reverse order, as in Envoy.
     """
 
-    __slots__ = ("filters", "on_complete", "on_request", "on_request_data", "on_response", "on_response_data")
+    __slots__ = (
+        "filters", "on_complete", "on_request", "on_request_data", "on_response", "on_response_data",
+        "on_response_trailers",
+    )  # fmt: skip
 
     def __init__(self, filters: Sequence[StreamFilter]) -> None:
         self.filters = tuple(filters)
@@ -229,6 +235,7 @@ class FilterChain:
         self.on_request_data = _overriding(filters, "on_request_data")
         self.on_response = _overriding(filters[::-1], "on_response")
         self.on_response_data = _overriding(filters[::-1], "on_response_data")
+        self.on_response_trailers = _overriding(filters[::-1], "on_response_trailers")
         self.on_complete = _overriding(filters, "on_complete")
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from mosn_xds.data.filters.cors import CorsFilter, CorsStats
 from mosn_xds.data.filters.extensions import load_filter
 from mosn_xds.data.filters.fault import FaultFilter, FaultStats
 from mosn_xds.data.filters.grpc_stats import GrpcStatsFilter
+from mosn_xds.data.filters.grpc_web import GrpcWebFilter
 from mosn_xds.data.filters.peer_metadata import PeerMetadataFilter
 from mosn_xds.data.filters.rbac import RbacFilter
 from mosn_xds.data.filters.unknown import RefusingFilter
@@ -57,6 +58,8 @@ def _build(config: spec.FilterConfig, context: FilterContext, worker: Worker) ->
             return RbacFilter(config, worker.stats, prefix)
         case spec.GrpcStatsFilter():
             return GrpcStatsFilter(config, worker.stats)
+        case spec.GrpcWebFilter():
+            return GrpcWebFilter()
         case spec.PeerMetadataFilter():
             return PeerMetadataFilter(config)
         case spec.ExtensionFilter():

@@ -9,13 +9,12 @@ content type, no cluster) is not looked at, nor is the body of an answer that is
 from collections.abc import Mapping
 
 from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
+from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import FilterStream, StreamFilter
 from mosn_xds.spec import filters as spec
 
 _PREFIX_BYTES = 5
-_GRPC = b"application/grpc"
-_PLUS = 0x2B
 _STATUS = b"grpc-status"
 _OK = b"0"
 _MOST_STATUSES = 100
@@ -125,7 +124,7 @@ class GrpcStatsFilter(StreamFilter):
 
     def on_request(self, stream: FilterStream, end: bool) -> None:
         head = stream.request
-        if not _is_grpc(head.get(b"content-type")):
+        if not is_grpc(head.get(b"content-type")):
             return
         cluster = stream.cluster
         if cluster is None:
@@ -160,7 +159,7 @@ class GrpcStatsFilter(StreamFilter):
     def on_response(self, stream: FilterStream, head: ResponseHead, end: bool) -> None:
         call = stream.grpc_call
         if isinstance(call, _Call):
-            call.answered = head.status == 200 and _is_grpc(head.get(b"content-type"))
+            call.answered = head.status == 200 and is_grpc(head.get(b"content-type"))
             self._charge(call, head.fields)
 
     def on_response_data(self, stream: FilterStream, data: bytes, end: bool) -> None:
@@ -196,7 +195,3 @@ class GrpcStatsFilter(StreamFilter):
 
     def __repr__(self) -> str:
         return f"<GrpcStatsFilter {self.name}>"
-
-
-def _is_grpc(kind: bytes | None) -> bool:
-    return kind is not None and kind[:16] == _GRPC and (len(kind) == 16 or kind[16] == _PLUS)

@@ -61,9 +61,9 @@ class HarnessStream(StreamInfo):
         per_filter: Mapping[str, PerFilter], draws: Sequence[int],
     ) -> None:  # fmt: skip
         super().__init__(connection)
+        self.cluster: UpstreamCluster | None = None
         self.chain = chain
         self.request = self.request_head = request
-        self.cluster: UpstreamCluster | None = None
         self.response: ResponseHead | None = None
         self.state: dict[Any, Any] = {}
         self.flags = 0
@@ -149,14 +149,18 @@ class HarnessStream(StreamInfo):
             pending.close()
             raise RuntimeError("the phase waits: await `pending` instead")
 
-    def respond(self, status: int = 200, fields: Fields | None = None, body: bytes = b"") -> tuple[ResponseHead, bytes]:
-        """Run the response phases over a response of the upstream, or over the answer if a filter gave one."""
+    def respond(
+        self, status: int = 200, fields: Fields | None = None, body: bytes = b"", trailers: Fields | None = None
+    ) -> tuple[ResponseHead, bytes]:
+        """Run the response phases over a response of the upstream, or over the answer if a filter gave one. What a filter puts
+        into the place of trailers is the end of the body that is returned."""
         if self.answer is not None:
-            status, fields, body = self.answer.status, self.answer.fields, self.answer.body
+            status, fields, body, trailers = self.answer.status, self.answer.fields, self.answer.body, None
         head = self.response = self.response_head = ResponseHead(status, list(fields or []))
         for _, phase in self.chain.on_response:
-            verdict = phase(self, head, not body)
+            verdict = phase(self, head, not body and not trailers)
             if isinstance(verdict, Reply):
+                trailers = None
                 head = self.response = self.response_head = ResponseHead(verdict.status, list(verdict.fields or []))
                 body = verdict.body
                 break
@@ -164,8 +168,14 @@ class HarnessStream(StreamInfo):
                 raise NotImplementedError("the harness does not hold responses")
         if body:
             for _, phase in self.chain.on_response_data:
-                replaced = phase(self, body, True)
+                replaced = phase(self, body, not trailers)
                 body = body if replaced is None else replaced
+        if trailers:
+            self.response_trailers = trailers
+            for _, phase in self.chain.on_response_trailers:
+                tail = phase(self, trailers)
+                if tail is not None:
+                    return head, body + tail
         return head, body
 
     def complete(self) -> None:

@@ -6,6 +6,7 @@ Plain HTTP gets the status with a ``text/plain`` body; a gRPC request gets 200 w
 
 from typing import TYPE_CHECKING, Final
 
+from mosn_xds.data.codec.grpc import grpc_status_of, percent_encode
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.observe.formatter import Formatter, JsonFormatter
@@ -17,28 +18,7 @@ from mosn_xds.spec.listener import HttpConnectionManager, LocalReplyMapper, Repl
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.stream import Stream
 
-_GRPC_OF_HTTP: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-_GRPC_UNKNOWN: Final = 2
 _GRPC_RESOURCE_EXHAUSTED: Final = 8
-
-_SAFE: Final = frozenset(range(0x20, 0x7F)) - {0x25}
-
-
-def is_grpc(content_type: bytes | None) -> bool:
-    """``application/grpc`` or ``application/grpc+...``; grpc-web is something else."""
-    if content_type is None or not content_type.startswith(b"application/grpc"):
-        return False
-    return len(content_type) == 16 or content_type[16] == 0x2B
-
-
-def grpc_status_of(http_status: int) -> int:
-    """The gRPC status that stands for an HTTP one (gRPC's http-grpc-status-mapping)."""
-    return _GRPC_OF_HTTP.get(http_status, _GRPC_UNKNOWN)
-
-
-def percent_encode(text: bytes) -> bytes:
-    """``grpc-message`` encoding (gRPC over HTTP/2, "Responses")."""
-    return b"".join(b"%c" % c if c in _SAFE else b"%%%02X" % c for c in text)
 
 
 def reply_head(

@@ -10,9 +10,9 @@ few printable characters that a path must not hold are escaped, every other esca
 import re
 from typing import Final
 
+from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import RequestHead
 from mosn_xds.data.filters.api import Reply
-from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.listener import EscapedSlashes, HttpConnectionManager
 
 _NORMAL: Final = b"!$&'()*+,-./0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"

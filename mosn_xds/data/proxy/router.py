@@ -10,11 +10,11 @@ the buffer limit.
 from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResetReason, ResponseFlag
+from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.attempt import Attempt
 from mosn_xds.data.proxy.deadlines import NEVER
-from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.data.proxy.mirror import Mirrors
 from mosn_xds.data.proxy.rewrite import rewrite_host
 from mosn_xds.data.proxy.route_plan import RoutePlan, Target

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.api import PAUSE, Reply
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.deadlines import NEVER, Deadlines
-from mosn_xds.data.proxy.local_reply import is_grpc, reply_head
+from mosn_xds.data.proxy.local_reply import reply_head
 from mosn_xds.data.proxy.redirect import tls_redirect
 from mosn_xds.data.proxy.router import Router
 from mosn_xds.spec.filters import FilterDisabled, PerFilter
@@ -516,8 +517,21 @@ class Stream(Deadlines):
 
     def _write_trailers(self, fields: Fields) -> None:
         self.response_trailers = fields
-        self.owner.send_trailers(self, fields)
         self.response_complete = True
+        for name, phase in self.hcm.chain.on_response_trailers:
+            try:
+                tail = phase(self, fields)
+            except Exception:
+                _log.exception("filter %s failed", name)
+                self.hcm.stats.count("filter_exceptions")
+                self.reset_downstream()
+                return
+            if tail is not None:
+                self.bytes_sent += len(tail)
+                self.owner.send_data(self, tail, True)
+                self._response_done()
+                return
+        self.owner.send_trailers(self, fields)
         self._response_done()
 
     def _response_done(self) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Final, NamedTuple
 
+from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import RequestHead
-from mosn_xds.data.proxy.local_reply import is_grpc
 from mosn_xds.spec.route import RetryPolicy, RouteAction
 
 _TIMEOUT: Final = b"x-envoy-upstream-rq-timeout-ms"

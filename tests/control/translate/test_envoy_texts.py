@@ -92,8 +92,18 @@ def chain(name: str, **match: Any) -> dict[str, Any]:
     return {"name": name, "filter_chain_match": match, "filters": [TCP]}
 
 
+def protocol(**options: Any) -> dict[str, Any]:
+    key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {key: {"@type": f"{EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions", **options}}
+
+
 Change = dict[str, Any]
 CASES: dict[str, tuple[Change, str]] = {
+    # upstream protocols
+    "ALPN decides, where there is no ALPN": (
+        {"C.typed_extension_protocol_options": protocol(auto_config={})},
+        "ALPN configured for cluster a which has a non-ALPN transport socket",
+    ),
     # route tables
     "a domain twice in a virtual host": (
         {"HOST.domains": ["a", "b", "A"]},

@@ -120,15 +120,15 @@ class FakeEntryPoint:
         return self.found
 
 
-GRPC_WEB = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
+BRIDGE = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"
 
 
 def test_a_translator_of_another_package_is_found_by_its_type() -> None:
     mine = Translation(Category.HTTP_FILTER, lambda take, context, name: ExtensionFilter("web", b'{"greeting": "x"}'))
     entry = EntryPoint("web", f"{__name__}:Greeter", STREAM_FILTERS)
-    registry = Registry([FakeEntryPoint(GRPC_WEB, mine)], [entry])  # type: ignore[list-item]
+    registry = Registry([FakeEntryPoint(BRIDGE, mine)], [entry])  # type: ignore[list-item]
     found, _ = http_filters(
-        {"name": "web", "typed_config": typed("filters.http.grpc_web.v3.GrpcWeb")},
+        {"name": "web", "typed_config": typed("filters.http.grpc_http1_bridge.v3.Config")},
         translator=Translator(NodeContext(), Options(), registry),
     )
     assert found[0].config == ExtensionFilter("web", b'{"greeting": "x"}')
@@ -143,6 +143,6 @@ def test_a_translator_of_another_package_is_found_by_its_type() -> None:
     ],
 )
 def test_a_broken_entry_point_is_one_clear_error(entries: list[object], text: str) -> None:
-    registry = Registry([FakeEntryPoint(GRPC_WEB, entry) for entry in entries], frozenset())  # type: ignore[misc]
+    registry = Registry([FakeEntryPoint(BRIDGE, entry) for entry in entries], frozenset())  # type: ignore[misc]
     with pytest.raises(ConfigError, match=text):
-        registry.find(Category.HTTP_FILTER, GRPC_WEB)
+        registry.find(Category.HTTP_FILTER, BRIDGE)

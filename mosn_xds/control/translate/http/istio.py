@@ -2,7 +2,7 @@
 
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.filters import AlpnFilter, AlpnOverride, GrpcStatsFilter, IstioStatsFilter
+from mosn_xds.spec.filters import AlpnFilter, AlpnOverride, GrpcStatsFilter, GrpcWebFilter, IstioStatsFilter
 
 _SERVER_GATEWAY = 1
 
@@ -23,6 +23,11 @@ def grpc_stats(take: Take, context: Context, name: str) -> GrpcStatsFilter:
         take.flag("enable_upstream_stats"),
         take.flag("replace_dots_in_grpc_service_name"),
     )
+
+
+def grpc_web(take: Take, context: Context, name: str) -> GrpcWebFilter:
+    """envoy.extensions.filters.http.grpc_web.v3.GrpcWeb: empty."""
+    return GrpcWebFilter()
 
 
 def alpn(take: Take, context: Context, name: str) -> AlpnFilter:
