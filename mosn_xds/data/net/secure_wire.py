@@ -143,7 +143,7 @@ Securing = Callable[[socket.socket], Secured]
 class SecureWire(Wire):
     """See the module. `alpn` is what both sides agreed on; it holds after the end, too."""
 
-    __slots__ = ("_alpn", "_facts", "_handshakes", "_tls", "_watcher")
+    __slots__ = ("_alpn", "_handshakes", "_tls", "_watcher")
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class SecureWire(Wire):
         buffer_limit_bytes: int = 1 << 20,
         remote_address: Address | None = None,
     ) -> None:
-        self._tls, self._watcher, self._handshakes, self._facts = secured
+        self._tls, self._watcher, self._handshakes, facts = secured
         self._alpn: bytes | None = None
         super().__init__(
             reactor,
@@ -165,14 +165,11 @@ class SecureWire(Wire):
             remote_address=remote_address,
             secure=self._tls,
         )
+        self.tls = facts
 
     @property
     def alpn(self) -> bytes | None:
         return self._alpn
-
-    @property
-    def tls(self) -> TlsFacts:
-        return self._facts
 
     # Handshake.
 

@@ -54,12 +54,13 @@ class Wire(Output):
 
     `bytes_received`, `bytes_sent`, `pending_bytes` (written, but not taken by the socket yet) and `error` (what the system
     said about a lost connection) hold after the end, too. With `early_close` the peer's FIN ends the connection even while
-    reading is stopped, unread bytes or not. `consumer` may be replaced at any time.
+    reading is stopped, unread bytes or not. `consumer` may be replaced at any time. `tls` is what TLS knows of the connection,
+    None in plaintext; it holds after the end, too.
     """
 
     __slots__ = (
         "_delay_s", "_eof", "_fin_sent", "_hung_up", "_local", "_paused", "_readable", "_reason", "_recv", "_remote",
-        "_sent_before", "_sink", "_sock", "_timer", "_unread", "bytes_received", "early_close",
+        "_sent_before", "_sink", "_sock", "_timer", "_unread", "bytes_received", "early_close", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class Wire(Output):
         super().__init__(reactor, sock if secure is None else secure, consumer, secure, buffer_limit_bytes)
         self.bytes_received = 0
         self.early_close = False
+        self.tls: TlsFacts | None = None
         self._sock = sock
         self._recv = self._transport.recv
         self._fin_sent = False
@@ -457,11 +459,6 @@ class Wire(Output):
     @property
     def alpn(self) -> bytes | None:
         """The protocol that both sides agreed on during a TLS handshake; None for none, and in plaintext."""
-        return None
-
-    @property
-    def tls(self) -> TlsFacts | None:
-        """What TLS knows of the connection; None in plaintext. It holds after the end, too."""
         return None
 
     @property
