@@ -5,7 +5,6 @@ chain, the slot of its route table, access logs, local reply mapping, statistics
 does not refer to them.
 """
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
@@ -69,6 +68,7 @@ class HttpConnectionManager:
         self.http1_options = http1_options(spec)
         self.http2_engines = ENGINES[context.settings.http2]
         self._http2_options: Http2Options | None = None
+        self._http2_stats: Http2Stats | None = None
         settings = context.settings
         self.request_headers = RequestHeaders(
             spec,
@@ -113,10 +113,13 @@ class HttpConnectionManager:
             return Http2Connection(self, downstream)
         return Http1Connection(self, downstream)
 
-    @cached_property
+    @property
     def http2_stats(self) -> Http2Stats:
         """Those of all downstream codecs; they exist, as in Envoy, when somebody has spoken HTTP/2."""
-        return self.context.stats.group(Http2Stats, "http2.")
+        stats = self._http2_stats
+        if stats is None:
+            stats = self._http2_stats = self.context.stats.group(Http2Stats, "http2.")
+        return stats
 
     def http2_options(self, buffer_limit_bytes: int) -> Http2Options:
         """The codec's options; all connections of a chain have the same buffer limit."""
