@@ -21,7 +21,7 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.client import ACK, Verdict
 from mosn_xds.control.ads.events import Resource, Response
-from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, ResourceType
+from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, SDS, ResourceType
 from mosn_xds.control.needs import Needs, Subscriber
 from mosn_xds.control.pace import Pace
 from mosn_xds.control.stats import SubscriptionStats
@@ -82,7 +82,9 @@ class Intake(Generic[P]):
         self._store = store
         self._translate = translate
         self._clock = clock
+        self._registry = stats
         self._stats = {row.url: stats.group(SubscriptionStats, prefix) for row, prefix in _STAT_PREFIXES}
+        self._secret_stats: dict[ResourceKey, SubscriptionStats] = {}
         self._connect = connect
         self._admit = admit
         self._changed = changed
@@ -116,11 +118,11 @@ class Intake(Generic[P]):
     def hold(self, keys: Iterable[ResourceKey]) -> None:
         """Keep asking for `keys`, whatever becomes of the resources that refer to them, until `release`."""
         self._needs.retain(keys)
-        self._needs.follow()
+        self._follow()
 
     def release(self, keys: Iterable[ResourceKey]) -> None:
         self._needs.release(keys)
-        self._report(dict.fromkeys(self._needs.follow()))
+        self._report(dict.fromkeys(self._follow()))
 
     def lost(self, source: str) -> None:
         """An attempt at the stream of `source` has ended."""
@@ -151,13 +153,15 @@ class Intake(Generic[P]):
             seen.add(name)
             key = ResourceKey(source, response.type.url, name)
             refusal = self._settle(key, result)
+            if response.type is SDS:
+                self._count_secret(key, refusal)
             if refusal is not None:
                 refused.add(name)
                 reasons.append(f"{name}: {refusal}")
             if result.offer is Offer.CHANGED:
                 changed[key] = None
                 modified = modified or refusal is None
-        changed.update(dict.fromkeys(self._needs.follow()))
+        changed.update(dict.fromkeys(self._follow()))
         subscriber = self._needs.subscriber(source)
         if subscriber is not None and response.type is CDS and modified:
             subscriber.ask_again(EDS)
@@ -181,7 +185,7 @@ class Intake(Generic[P]):
             resource = Resource(key.name, record.refusal.version, record.refusal.raw, key.type_url)
             if self._settle(key, self._translated(resource)) is None:
                 changed[key] = None
-        changed.update(dict.fromkeys(self._needs.follow()))
+        changed.update(dict.fromkeys(self._follow()))
         self._report(changed)
 
     def read_again(self, key: ResourceKey) -> Refusal | None:
@@ -193,7 +197,7 @@ class Intake(Generic[P]):
         resource = Resource(key.name, last.version, last.raw, key.type_url)
         refusal = self._settle(key, self._translated(resource))
         changed: dict[ResourceKey, None] = {key: None}
-        changed.update(dict.fromkeys(self._needs.follow()))
+        changed.update(dict.fromkeys(self._follow()))
         self._report(changed)
         return refusal
 
@@ -271,11 +275,31 @@ class Intake(Generic[P]):
         self._store.accept(key, version, raw, result.product)
         return None
 
+    def _follow(self) -> list[ResourceKey]:
+        """See `Needs.follow`."""
+        dropped = self._needs.follow()
+        for key in dropped:
+            self._secret_stats.pop(key, None)
+        return dropped
+
     # --- afterwards -------------------------------------------------------------------------------------------------
 
     def _report(self, changed: dict[ResourceKey, None]) -> None:
         if self._changed is not None:
             self._changed(changed.keys())
+
+    def _count_secret(self, key: ResourceKey, refusal: Refusal | None) -> None:
+        """``sds.NAME.``, as in Envoy, for as long as somebody wants the secret."""
+        stats = self._secret_stats.get(key)
+        if stats is None:
+            stats = self._secret_stats[key] = self._registry.group(SubscriptionStats, f"sds.{key.name}.")
+            stats.update_attempt += 1
+        stats.update_attempt += 1
+        if refusal is not None:
+            stats.update_rejected += 1
+        else:
+            stats.update_success += 1
+            stats.update_time = int(self._clock.wall() * 1000)
 
     def _note(self, response: Response, verdict: Verdict, started: float) -> None:
         stats = self._stats.get(response.type.url)

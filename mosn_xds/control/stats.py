@@ -4,7 +4,7 @@ from mosn_xds.base.stats import Histogram, StatGroup
 
 
 class SubscriptionStats(StatGroup):
-    """One per wildcard type: ``cluster_manager.cds.``, ``listener_manager.lds.``.
+    """One per wildcard type: ``cluster_manager.cds.``, ``listener_manager.lds.``; and per secret: ``sds.NAME.``.
 
     `update_attempt` counts the subscription and every outcome; `version` is the xxHash64 of the version accepted last,
     `update_time` its wall-clock time in ms.

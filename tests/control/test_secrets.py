@@ -18,6 +18,7 @@ from mosn_xds.control.ads.resource_types import SDS
 from mosn_xds.control.assemble import Initialization
 from mosn_xds.control.bootstrap import Bootstrap, load_bootstrap
 from mosn_xds.control.discovery import Discovery
+from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import ResourceKey, Status
 from mosn_xds.control.translate import Options, Translator
 from mosn_xds.pilot.resources import CLUSTER, LISTENER, SECRET, Change, ResourceSet
@@ -109,6 +110,7 @@ class Half:
         self.pilot = Pilot(ResourceSet())
         self.secrets = Pilot(ResourceSet(), f"unix:{folder}/sds")
         self.news = trio.Event()
+        self.stats = StatRegistry()
         socket = {"socket_address": {"address": "127.0.0.1", "port_value": self.pilot.port}}
         clusters = [grpc_cluster("xds", socket), grpc_cluster("sds-grpc", {"pipe": {"path": "./sds"}})]
         config = {
@@ -132,7 +134,7 @@ class Half:
             NoNames(),
             SystemClock(),
             random.Random(7),
-            StatRegistry(),
+            self.stats,
         )
         self.versions = 0
 
@@ -260,6 +262,8 @@ def test_an_expired_secret_is_refused_and_the_last_good_one_stays(half: Half) ->
         await half.until(lambda: half.secrets.nacks)
         found = half.secret("grpc:sds-grpc/default").certificate
         assert found is not None and found.chain.decode() == good.chain
+        counted = half.stats.group(SubscriptionStats, "sds.default.")
+        assert (counted.update_success, counted.update_rejected, counted.update_attempt) == (1, 1, 3)
 
     half.run(story)
     (nack,) = half.secrets.nacks

@@ -295,7 +295,9 @@ def _take_transport_matches(take: Take, context: Context) -> tuple[TransportMatc
         struct = one.message_of("match")
         pairs = () if struct is None else string_pairs(struct)
         transport = take_transport(one, "transport_socket", Category.UPSTREAM_TRANSPORT, context)
-        found.append(TransportMatch(one.text("name"), pairs, transport.kind, transport.upstream, transport.proxy_protocol))
+        found.append(
+            TransportMatch(one.text("name"), pairs, transport.kind, transport.upstream, transport.proxy_protocol)
+        )
     return tuple(found)
 
 
