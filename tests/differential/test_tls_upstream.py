@@ -259,8 +259,8 @@ def test_late_alert(proxy: World) -> None:
 @pytest.mark.parametrize("name", ["resumed", "resumed13"])
 def test_resumption(proxy: World, name: str) -> None:
     """Each worker has a session of its own."""
-    seen = [handshake(proxy, name, proxy.get(f"/{name}")) for _ in range(6)]
-    assert seen[-1].reused
+    seen = [handshake(proxy, name, proxy.get(f"/{name}")).reused for _ in range(8)]
+    assert seen.count(False) <= 2, seen
 
 
 @case("upstream TLS: an upstream that hangs up during the handshake")
