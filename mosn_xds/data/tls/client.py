@@ -39,6 +39,9 @@ NO_OPTIONS = TlsOptions()
 _SessionKey = tuple[str, tuple[str, ...], tuple[bytes, ...]]
 """Server name, required names and offered protocols: who resumes a session must ask for what its maker asked."""
 _MAX_NAMES = 200
+_MAX_NAME_BYTES = 255
+"""TLSEXT_MAXLEN_host_name."""
+_BAD_NAME = "Failed to set the server name: too long, or with a NUL byte"
 
 
 class ClientTls:
@@ -69,7 +72,7 @@ class ClientTls:
         return _Dialer(self, peer, hostname, options).secure
 
     def secure(self, sock: socket.socket, peer: str, hostname: str, options: TlsOptions) -> Secured:
-        """Raises OSError with the reason if there is no context, for lack of a secret."""
+        """Raises OSError with the reason if there is no context, for lack of a secret, or the name is none for TLS."""
         store, spec = self._store, self.spec
         context = self._context
         if context is None or self._version != store.version:
@@ -78,7 +81,10 @@ class ClientTls:
         conn.set_connect_state()
         sni = options.sni or (hostname if spec.auto_host_sni else "") or spec.sni
         if sni and not _is_ip(sni):
-            conn.set_tlsext_host_name(sni.encode())
+            name = sni.encode()
+            if len(name) > _MAX_NAME_BYTES or 0 in name:
+                raise transport_error(f"TLS_error:{_BAD_NAME}")
+            conn.set_tlsext_host_name(name)
         if options.alpn:
             conn.set_alpn_protos(list(options.alpn))
         sans = options.sans
@@ -114,10 +120,11 @@ class ClientTls:
             context, validation = store.client(self.spec.context)
         except KeyError:
             raise transport_error(f"TLS_error:{NOT_READY}") from None
-        self._policy = store.policy(validation) if validation is not None else None
-        if context is not self._context:
-            self._sessions.clear()  # OpenSSL resumes a session only in the context that it came from
-        self._context, self._version = context, store.version
+        policy = store.policy(validation) if validation is not None else None
+        if context is not self._context or policy is not self._policy:
+            # OpenSSL resumes a session only in the context that it came from, and then nobody looks at the peer again.
+            self._sessions.clear()
+        self._context, self._policy, self._version = context, policy, store.version
         return context
 
     def __repr__(self) -> str:

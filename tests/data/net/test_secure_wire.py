@@ -20,13 +20,23 @@ from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import DialOptions, dial
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.secure_wire import Handshakes, SecureWire
-from mosn_xds.data.tls.client import ClientTls
+from mosn_xds.data.tls.client import ClientTls, TlsOptions
 from mosn_xds.data.tls.handshake import HandshakeObserver
 from mosn_xds.data.tls.server import ServerTls
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import TlsStore
-from mosn_xds.spec.common import Address
-from mosn_xds.spec.tls import Certificate, DownstreamTls, Secret, TlsContext, TlsVersion, UpstreamTls, Validation
+from mosn_xds.spec.common import Address, StringMatch, StringMatchKind
+from mosn_xds.spec.tls import (
+    Certificate,
+    DownstreamTls,
+    SanKind,
+    SanMatch,
+    Secret,
+    TlsContext,
+    TlsVersion,
+    UpstreamTls,
+    Validation,
+)
 from tests.support.authority import Authority
 from tests.support.tls import client_context
 from tests.support.wires import Recorder, run_reactor, tcp_pair
@@ -336,6 +346,32 @@ def test_a_peer_that_reads_nothing_holds_no_more_than_the_limit_and_a_little() -
     run_reactor(story)
 
 
+async def hello(reactor: Reactor, upstream: ClientTls, server: ServerTls) -> bool:
+    """One connection, on which the server says something; whether it resumed a session."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        near = Recorder()
+        address = Address(*listening.getsockname())
+        near.wire = dial(reactor, address, near, DialOptions(timeout_s=5), upstream.securing("peer"))
+        accepted, _ = await trio.socket.from_stdlib_socket(listening).accept()
+        sock = accepted._sock.dup()
+        far = Recorder()
+        sock.setblocking(False)
+        far.wire = SecureWire(reactor, sock, far, server.secure(sock, "peer", Observer()))
+        far.wire.start(handshake_timeout_s=5)
+        accepted.close()
+        far.on_event = lambda event: far.wire.write(b"hello") if event == "connected" else None
+        await near.until("data")
+        assert near.wire.tls is not None
+        resumed = near.wire.tls.resumed
+        near.wire.close()
+        await far.until(lambda r: r.closed or "eof" in r.events)
+        far.wire.close()
+        await far.until(lambda r: r.closed)
+        return resumed
+
+
 @pytest.mark.parametrize("version", [TlsVersion.TLS_1_2, TlsVersion.TLS_1_3])
 def test_a_client_resumes_its_sessions(version: TlsVersion) -> None:
     async def story(reactor: Reactor) -> None:
@@ -344,28 +380,37 @@ def test_a_client_resumes_its_sessions(version: TlsVersion) -> None:
         context = TlsContext(validation_secret="roots", min_version=version, max_version=version)
         upstream = ClientTls(UpstreamTls(context, sni="srv.test"), tls, stats, "there")
         server = ServerTls(DownstreamTls(TlsContext(("mine",)), ticket_secret="keys"), tls, stats, "here")
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            listening.listen()
-            for expected in (False, True, True):
-                near = Recorder()
-                address = Address(*listening.getsockname())
-                near.wire = dial(reactor, address, near, DialOptions(timeout_s=5), upstream.securing("peer"))
-                accepted, _ = await trio.socket.from_stdlib_socket(listening).accept()
-                sock = accepted._sock.dup()
-                far = Recorder()
-                sock.setblocking(False)
-                far.wire = SecureWire(reactor, sock, far, server.secure(sock, "peer", Observer()))
-                far.wire.start(handshake_timeout_s=5)
-                accepted.close()
-                far.on_event = lambda event, far=far: far.wire.write(b"hello") if event == "connected" else None
-                await near.until("data")
-                assert near.wire.tls is not None
-                assert near.wire.tls.resumed is expected
-                near.wire.close()
-                await far.until(lambda r: r.closed or "eof" in r.events)
-                far.wire.close()
-                await far.until(lambda r: r.closed)
+        assert [await hello(reactor, upstream, server) for _ in range(3)] == [False, True, True]
+
+    run_reactor(story)
+
+
+def test_a_session_ends_with_what_its_peer_was_measured_by() -> None:
+    """Who resumes a session does not see the peer's certificate: names that are demanded since then need a new handshake."""
+
+    async def story(reactor: Reactor) -> None:
+        tls = store(reactor)
+        stats = StatRegistry().group(SslStats, "ssl.")
+        upstream = ClientTls(UpstreamTls(TlsContext(validation_secret="roots"), sni="srv.test"), tls, stats, "there")
+        server = ServerTls(DownstreamTls(TlsContext(("mine",)), ticket_secret="keys"), tls, stats, "here")
+        assert [await hello(reactor, upstream, server) for _ in range(2)] == [False, True]
+        name = SanMatch(SanKind.DNS, StringMatch(StringMatchKind.EXACT, "srv.test"))
+        tls.put(Secret("roots", validation=Validation(trusted_ca=ROOT.root.encode(), sans=(name,))))
+        assert [await hello(reactor, upstream, server) for _ in range(2)] == [False, True]
+
+    run_reactor(story)
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "a\0b"], ids=["too long", "NUL"])
+def test_a_name_that_tls_cannot_say_fails_the_connection_that_wants_it(name: str) -> None:
+    async def story(reactor: Reactor) -> None:
+        upstream = ClientTls(UpstreamTls(TlsContext()), store(reactor), StatRegistry().group(SslStats, "ssl."), "there")
+        near = Recorder()
+        securing = upstream.securing("peer", options=TlsOptions(sni=name))
+        near.wire = dial(reactor, Address("127.0.0.1", 9), near, DialOptions(timeout_s=5), securing)
+        await near.until(lambda r: r.closed)
+        assert near.wire.error is not None
+        assert "server name" in str(near.wire.error)
 
     run_reactor(story)
 

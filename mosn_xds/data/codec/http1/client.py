@@ -128,6 +128,8 @@ class Http1ClientCodec:
         self._sent = end_stream
         self._complete = self._started = False
         self._asked.append(stream_id)
+        if connect or upgrade:
+            self._close = True  # behind it come raw bytes: where they are no tunnel, the peer takes them for requests
         lines = self._lines
         fields = head.fields
         added = b""

@@ -355,6 +355,18 @@ def test_upgrade_that_the_upstream_declines_is_a_response() -> None:
     assert not codec.reusable  # the request has no end
 
 
+@pytest.mark.parametrize("head", [
+    request(upgrade=b"websocket"), RequestHead(b"CONNECT", b"", b"h:443", b"", Version.HTTP11, []),
+])  # fmt: skip
+def test_what_was_meant_for_a_tunnel_is_never_followed_by_a_request(head: RequestHead) -> None:
+    codec = Http1ClientCodec(Http1Options())
+    stream_id = codec.next_stream_id()
+    codec.send_head(stream_id, head, False)
+    codec.send_data(stream_id, b"GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n", True)
+    receive(codec, response("HTTP/1.1 403 Forbidden", "Content-Length: 0"))
+    assert not codec.reusable  # the answer to what was hidden is still to come
+
+
 def test_101_without_its_fields_is_bad() -> None:
     codec = Http1ClientCodec(Http1Options())
     codec.send_head(codec.next_stream_id(), request(upgrade=b"websocket"), False)
