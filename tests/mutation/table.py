@@ -16,6 +16,7 @@ DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
     "grpc_web",
+    "http2_alpn",
     "http2_both_sides",
     "http2_bridge",
     "http2_conformance",
