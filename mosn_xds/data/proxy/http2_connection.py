@@ -11,7 +11,7 @@ taken, and when the last stream is over, the connection's close. A client that o
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResetReason, ResponseFlag
 from mosn_xds.data.codec.events import (
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream
     from mosn_xds.data.proxy.hcm import HttpConnectionManager
 
-_DR = int(ResponseFlag.DR)
-_DPE = int(ResponseFlag.DPE)
+_DR: Final = int(ResponseFlag.DR)
+_DPE: Final = int(ResponseFlag.DPE)
 
 
 class _Ending(Enum):

@@ -14,6 +14,7 @@ The end. A connection error is `ConnectionClosed`, after a `StreamReset` for eac
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import (
@@ -36,9 +37,8 @@ from mosn_xds.data.codec.http2.heads import Overflow
 from mosn_xds.data.codec.http2.options import Http2Options
 from mosn_xds.data.codec.http2.stats import Http2Stats
 
-_FRAME_BYTES = 16384
-_PING_PAYLOAD = b"mosn-xds"
-_COOKIE = b"cookie"
+_FRAME_BYTES: Final = 16384
+_PING_PAYLOAD: Final = b"mosn-xds"
 
 
 class Http2Codec:

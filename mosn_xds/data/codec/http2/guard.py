@@ -5,22 +5,23 @@ it. It knows lengths, types and flags, never a payload (but for the one byte tha
 a number of questions per frame that does not depend on the frame. What is sent is counted by the codec, which knows it.
 """
 
+from typing import Final
+
 from mosn_xds.data.codec.http2 import codes
 from mosn_xds.data.codec.http2.codes import FrameType
 from mosn_xds.data.codec.http2.options import FloodLimits
 from mosn_xds.data.codec.http2.stats import Http2Stats
 
-_HEADER_BYTES = 9
-_DATA, _HEADERS, _CONTINUATION = FrameType.DATA, FrameType.HEADERS, FrameType.CONTINUATION
-_PRIORITY, _WINDOW_UPDATE, _PING, _SETTINGS = (
-    FrameType.PRIORITY,
-    FrameType.WINDOW_UPDATE,
-    FrameType.PING,
-    FrameType.SETTINGS,
-)
-_END_STREAM = _ACK = 0x1
-_PADDED = 0x8
-_FREE_WINDOW_UPDATES = 5
+_HEADER_BYTES: Final = 9
+_HEADERS: Final = int(FrameType.HEADERS)
+_CONTINUATION: Final = int(FrameType.CONTINUATION)
+_PRIORITY: Final = int(FrameType.PRIORITY)
+_WINDOW_UPDATE: Final = int(FrameType.WINDOW_UPDATE)
+_ANSWERED: Final = frozenset((int(FrameType.PING), int(FrameType.SETTINGS)))
+_END_STREAM: Final = 0x1
+_ACK: Final = 0x1
+_PADDED: Final = 0x8
+_FREE_WINDOW_UPDATES: Final = 5
 
 
 class FrameGuard:
@@ -105,7 +106,7 @@ class FrameGuard:
             if self._priorities > limits.max_inbound_priority_frames_per_stream * (1 + max(self.streams, self._heads)):
                 stats.inbound_priority_frames_flood += 1
                 return codes.PRIORITY_FLOOD
-        elif kind in (_PING, _SETTINGS) and not flags & _ACK:
+        elif kind in _ANSWERED and not flags & _ACK:
             self.control_owed += 1
             if self.control_owed > limits.max_outbound_control_frames:
                 stats.outbound_control_flood += 1

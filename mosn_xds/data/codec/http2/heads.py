@@ -9,6 +9,7 @@ values and the number of fields, pseudo headers included.
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
+from typing import Final
 
 from mosn_xds.data.codec.head import Field, Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.codec.http1.options import UnderscoreAction
@@ -17,13 +18,13 @@ from mosn_xds.data.codec.http2 import codes
 from mosn_xds.data.codec.http2.options import Http2Options
 from mosn_xds.data.codec.http2.stats import Http2Stats
 
-_HTTP2 = Version.HTTP2
-_SCHEMES = frozenset((b"http", b"https"))
-_TAKEN_OUT = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol", b"host", b"cookie"))
-_CONNECTION_SPECIFIC = frozenset(
+_HTTP2: Final = Version.HTTP2
+_SCHEMES: Final = frozenset((b"http", b"https"))
+_TAKEN_OUT: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol", b"host", b"cookie"))
+_CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"upgrade", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"http2-settings", b"host")
 )
-_UPGRADE = b"upgrade"
+_UPGRADE: Final = b"upgrade"
 
 
 class Overflow(Exception):
@@ -129,4 +130,4 @@ def ordinary(fields: Fields) -> Fields:
 
 
 _name_of = itemgetter(0)
-_STATUS = {status: (b":status", b"%d" % status) for status in range(100, 600)}
+_STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 600)}

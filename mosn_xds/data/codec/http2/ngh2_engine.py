@@ -10,7 +10,7 @@ What nghttp2 does beyond its documentation is treated here:
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import ngh2
 
@@ -19,13 +19,13 @@ from mosn_xds.data.codec.http2.codes import LAST_STREAM_ID, ErrorCode, SettingId
 from mosn_xds.data.codec.http2.engine import EngineHandler
 from mosn_xds.data.codec.http2.options import Http2Options
 
-_LOCAL_LIMITS_FACTOR = 4
-_CONTINUATIONS = 8
-_FRAME_BYTES = 16384
-_DEFAULT_WINDOW_BYTES = 65535
-_MAX_WINDOW_BYTES = (1 << 31) - 1
-_MAX_SENT_HEADERS_BYTES = 1 << 20
-_UNLIMITED = (1 << 31) - 1
+_LOCAL_LIMITS_FACTOR: Final = 4
+_CONTINUATIONS: Final = 8
+_FRAME_BYTES: Final = 16384
+_DEFAULT_WINDOW_BYTES: Final = 65535
+_MAX_WINDOW_BYTES: Final = (1 << 31) - 1
+_MAX_SENT_HEADERS_BYTES: Final = 1 << 20
+_UNLIMITED: Final = (1 << 31) - 1
 
 
 def configuration(options: Http2Options) -> ngh2.Configuration:
