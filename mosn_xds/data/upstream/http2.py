@@ -374,6 +374,10 @@ class Http2Connection:
 
     def _deliver(self, events: list[Event]) -> None:
         streams = self._streams
+        if type(events[-1]) is ConnectionClosed:
+            # Nobody who hears of his stream's end before that may begin another one here.
+            self._limit = self.free_streams = 0
+            self._pool.on_full(self)
         for event in events:
             if type(event) is Data:
                 stream = streams.get(event.stream_id)

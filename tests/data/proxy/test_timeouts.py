@@ -52,7 +52,17 @@ def test_headers_go_before_the_route_and_are_consumed():
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(b"1S", 1), (b"250m", 0.25), (b"2M", 120), (b"1H", 3600), (b"8u", 0.001), (b"1n", 0.001), (b"250000u", 0.25), (b"x", None), (b"123456789S", None)],
+    [
+        (b"1S", 1),
+        (b"250m", 0.25),
+        (b"2M", 120),
+        (b"1H", 3600),
+        (b"8u", 0.001),
+        (b"1n", 0.001),
+        (b"250000u", 0.25),
+        (b"x", None),
+        (b"123456789S", None),
+    ],
 )
 def test_grpc_timeout_units(value, seconds):
     assert parse_grpc_timeout(value) == seconds
@@ -77,7 +87,14 @@ def test_a_retry_announces_what_is_left():
 
 @pytest.mark.parametrize(
     ("limit_s", "text"),
-    [(0, b"0m"), (0.25, b"250m"), (99999, b"99999000m"), (100000, b"100000S"), (2e8, b"3333333M"), (1e13, b"99999999H")],
+    [
+        (0, b"0m"),
+        (0.25, b"250m"),
+        (99999, b"99999000m"),
+        (100000, b"100000S"),
+        (2e8, b"3333333M"),
+        (1e13, b"99999999H"),
+    ],
 )
 def test_grpc_timeouts_are_written_in_the_finest_unit_that_fits(limit_s, text):
     assert format_grpc_timeout(limit_s) == text

@@ -582,3 +582,22 @@ def test_a_connection_that_has_idled_is_asked_before_it_is_used() -> None:
         assert await peer.until(h2.events.PingReceived)
 
     run(story)
+
+
+def test_nobody_begins_a_stream_on_a_connection_that_has_just_failed() -> None:
+    async def story(world: World) -> None:
+        upstream = Upstream()
+        cluster = http2(world, upstream)
+        attempts = [world.send(cluster) for _ in range(2)]
+        peer = await accept(upstream)
+        await peer.request(2)
+        again: list[Attempt] = []
+        attempts[0].then = lambda: again.append(world.send(cluster))
+        await peer.stream.send_all(b"\x00\x00\x01\x05\x00\x00\x00\x00\x01x")  # a push that nobody asked for
+        for attempt in attempts:
+            assert (await attempt.over())[0] is ResetReason.PROTOCOL_ERROR  # type: ignore[index]
+        other = await accept(upstream)
+        await other.answer(await other.request())
+        assert await again[0].over() == "end"
+
+    run(story)
