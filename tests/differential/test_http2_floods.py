@@ -35,6 +35,7 @@ BED = Bed(
             "max_consecutive_inbound_frames_with_empty_payload": 0,
             "max_inbound_priority_frames_per_stream": 3, "max_inbound_window_update_frames_per_data_frame_sent": 1,
         }),
+        manager("hasty", stream_idle_timeout="1s"),
     ],
     clusters=[cluster("a")],
     upstreams={"a": Upstream},
@@ -158,3 +159,16 @@ def test_a_header_bomb(world: World) -> None:
         link.raw.read_until(lambda: link.raw.seen(1).over, 3.0)
         ours = world.kind is not ProxyKind.ENVOY
         assert (link.raw.seen(1).reset, link.raw.closed) == ((None, True) if ours else (2, False))
+
+
+@case("HTTP/2 floods: answers that the client asks for and leaves no window for")
+def test_answers_without_a_window(world: World) -> None:
+    with Http2Link(world, "hasty", settings={4: 0}, refill=False) as link:
+        stuck = [link.send(path="/direct") for _ in range(3)]
+        link.raw.read_until(lambda: all(link.raw.seen(one).over for one in stuck), 4.0)
+        assert [(link.raw.seen(one).status, link.raw.seen(one).reset) for one in stuck] == [(200, 2)] * 3
+        assert link.raw.synchronise()
+        link.raw.send_frame(Kind.SETTINGS, 0, 0, settings_payload({4: 65535}))
+        assert link.request(path="/direct", logged=False).body == b"hello"
+    world.await_log("hasty", 4)
+    world.expect_stats({"http2.tx_flush_timeout": 3})

@@ -31,6 +31,7 @@ from mosn_xds.data.codec.http2.codes import MESSAGING_VIOLATION, OUTBOUND_FLOOD
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
+from mosn_xds.data.proxy.flush_watch import FlushWatch
 from mosn_xds.data.proxy.http2_backlog import Backlog
 from mosn_xds.data.proxy.premature_resets import PrematureResets
 from mosn_xds.data.proxy.stream import Stream
@@ -53,7 +54,7 @@ class Http2Connection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_above", "_backlog", "_blocked", "_dirty", "_drain_timer", "_ending", "_keepalive",
+        "_above", "_backlog", "_blocked", "_dirty", "_drain_timer", "_ending", "_flush_watch", "_keepalive",
         "_paused", "_reactor", "_resets", "_upgrades", "codec",
     )  # fmt: skip
 
@@ -75,6 +76,7 @@ class Http2Connection(ServerConnection):
         self._drain_timer: Timer | None = None
         self._resets = PrematureResets()
         self._keepalive: Keepalive | None = None
+        self._flush_watch: FlushWatch | None = None
         settings = hcm.spec.http2
         if settings.keepalive_interval_s is not None and settings.keepalive_timeout_s is not None:
             self._keepalive = Keepalive(
@@ -139,6 +141,8 @@ class Http2Connection(ServerConnection):
     def flush(self) -> None:
         """For the reactor, at the end of a batch: write what there is to say."""
         self._dirty = False
+        if self.codec.unfinished > len(self.streams):
+            self._watch_unsent()
         if self._blocked or self.wire.is_closed:
             return
         out, events = self.codec.flush()
@@ -150,6 +154,23 @@ class Http2Connection(ServerConnection):
             self._dispatch(events)
         if self._ending is _Ending.GOING and not self._closing and not self.streams and self.codec.idle:
             self._close()
+
+    def _watch_unsent(self) -> None:
+        watch = self._flush_watch
+        timeout_s = self.hcm.stream_idle_timeout_s
+        if watch is None and timeout_s is not None:
+            watch = self._flush_watch = FlushWatch(
+                self.codec, self.streams.keys(), self.timers, self.clock, timeout_s, self._on_flush_timeout
+            )
+        if watch is not None:
+            watch.look()
+
+    def _on_flush_timeout(self) -> None:
+        if self._blocked:  # and what was reset stays where it is
+            self._lose("local_close")
+            self._close(abrupt=True)
+        else:
+            self._touch()
 
     def _close(self, *, abrupt: bool = False) -> None:
         if self._closing:
@@ -378,6 +399,8 @@ class Http2Connection(ServerConnection):
         stats.downstream_cx_upgrades_active -= len(self._upgrades)
         self._upgrades.clear()
         self._paused.clear()
+        if self._flush_watch is not None:
+            self._flush_watch.close()
         if self._keepalive is not None:
             self._keepalive.close()
         if self._drain_timer is not None:

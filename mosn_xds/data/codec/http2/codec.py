@@ -130,6 +130,13 @@ class Http2Codec:
             self._forget(stream_id)
             self._resets[stream_id] = code
 
+    def give_up(self, stream_id: int) -> None:
+        """Reset a stream whose last bytes the peer has not made room for in time."""
+        if not self._forget(stream_id) and stream_id not in self._resets:
+            return
+        self._resets[stream_id] = ErrorCode.INTERNAL_ERROR
+        self.stats.tx_flush_timeout += 1
+
     def consume(self, stream_id: int, amount_bytes: int) -> None:
         """Let the peer send that much more of a body: its `Data` has been dealt with. Also after the stream's end."""
         self._engine.consume(stream_id, amount_bytes)
@@ -142,6 +149,15 @@ class Http2Codec:
     def open_streams(self) -> int:
         """Streams of which either side has something left to say."""
         return len(self._open)
+
+    @property
+    def unfinished(self) -> int:
+        """How many streams are open, or have something left to send."""
+        return len(self._open) + len(self._resets)
+
+    def unfinished_streams(self) -> set[int]:
+        """Their ids."""
+        return self._open.union(self._resets)
 
     @property
     def idle(self) -> bool:
