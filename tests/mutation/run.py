@@ -72,11 +72,14 @@ class Runner:
         """All cases of the table's module, unmutated."""
         return self._pytest(table, (), self._base, self._folder / f"{table.name}.xml")
 
-    def judge(self, table: Table, mutant: Mutant) -> Verdict:
+    def judge(self, table: Table, mutant: Mutant, *, tries: int = 2) -> Verdict:
         """Run the mutant's cases; again if they did not say what they should, as what is sent in pieces may be read in one
         by a proxy that had to wait for its turn. Raises Rotten."""
         verdict = self._judge_once(table, mutant)
-        return self._judge_once(table, mutant) if verdict.trouble or verdict.survived_by else verdict
+        while tries > 1 and (verdict.trouble or verdict.survived_by):
+            tries -= 1
+            verdict = self._judge_once(table, mutant)
+        return verdict
 
     def _judge_once(self, table: Table, mutant: Mutant) -> Verdict:
         started = time.monotonic()

@@ -16,7 +16,7 @@ def test_a_mutant_is_noticed_or_survives_or_proves_nothing(tmp_path: Path) -> No
     harmless = mutant("a text is empty", Returns("data.proxy.path:PathPolicy.__repr__", "''"), case)
     deadly = mutant("no request is read", Returns("data.proxy.path:PathPolicy.apply", "1 / 0"), case)
     with ThreadPoolExecutor(3) as pool:
-        noticed, survived, dead = pool.map(lambda one: runner.judge(table, one), (real, harmless, deadly))
+        noticed, survived, dead = pool.map(lambda one: runner.judge(table, one, tries=1), (real, harmless, deadly))
     assert (noticed.trouble, noticed.survived_by, noticed.noticed_by) == ("", (), {case})
     # Of its five sets of parameters, two hold nothing to merge.
     assert len(noticed.failed) == 3
