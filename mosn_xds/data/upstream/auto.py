@@ -14,7 +14,8 @@ from mosn_xds.data.upstream.api import StreamHandler, UpstreamStream
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.http1 import Http1Connection
-from mosn_xds.data.upstream.http2 import Http2Connection, Http2Parts, streams_of_a_new_connection
+from mosn_xds.data.upstream.http2 import Http2Connection
+from mosn_xds.data.upstream.http2_parts import Http2Parts, streams_of_a_new_connection
 from mosn_xds.data.upstream.meter import ConnectionMeter
 from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
 

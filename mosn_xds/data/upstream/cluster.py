@@ -33,7 +33,8 @@ from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.host_report import HostReport
 from mosn_xds.data.upstream.http1 import http1_options, http1_pool
-from mosn_xds.data.upstream.http2 import Http2Parts, http2_options, http2_pool
+from mosn_xds.data.upstream.http2 import http2_pool
+from mosn_xds.data.upstream.http2_parts import Http2Parts, http2_options
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
 from mosn_xds.data.upstream.pool import Pool, PoolSettings

@@ -16,9 +16,7 @@ be sent again whatever the retry policy says. On a new connection they are not, 
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import (
     BadResponse,
@@ -34,106 +32,26 @@ from mosn_xds.data.codec.events import (
     Trailers,
     Writable,
 )
-from mosn_xds.data.codec.head import Fields, RequestHead, Version
-from mosn_xds.data.codec.http2 import EngineFactory, ErrorCode, Http2ClientCodec, Http2Options, Http2Stats
+from mosn_xds.data.codec.head import RequestHead
+from mosn_xds.data.codec.http2 import ErrorCode, Http2ClientCodec
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.dial import dial
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import Stale, StreamHandler
 from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
 from mosn_xds.data.upstream.host import Host
+from mosn_xds.data.upstream.http2_parts import UNLIMITED_STREAMS, Http2Parts, streams_of_a_new_connection
+from mosn_xds.data.upstream.http2_stream import Http2Stream
 from mosn_xds.data.upstream.meter import ConnectionMeter
 from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
-from mosn_xds.spec.cluster import Cluster
 
-_MAX_HEADERS_BYTES = 60 * 1024
-_UNLIMITED = 1 << 29
-"""Envoy's default for the streams of a connection in its life."""
 _RESETS = frozenset((errno.ECONNRESET, errno.EPIPE))
 _REFUSED = ResetReason.REMOTE_REFUSED
 _TERMINATED = ResetReason.CONNECTION_TERMINATION
 _TX_RESETS = frozenset((ResetReason.LOCAL_RESET, ResetReason.PROTOCOL_ERROR))
 _CANCEL = ErrorCode.INTERNAL_ERROR
 """What a stream is reset with that is no longer wanted; Envoy says the same since 1.36."""
-
-
-@dataclass(frozen=True, slots=True)
-class Http2Parts:
-    """What all HTTP/2 connections of a cluster share."""
-
-    options: Http2Options
-    stats: Http2Stats
-    engines: EngineFactory
-    random: Random
-
-
-class Http2Stream:
-    """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
-
-    version = Version.HTTP2
-    tls: TlsFacts | None = None
-
-    # Defaults on the class: what an exchange does not need is not set for it.
-    bytes_received = 0
-    bytes_sent = 0
-    request_complete = False
-    id = 0
-    began_at = 0
-    unread_bytes = 0
-    backed_up = False
-    paused = False
-
-    def __init__(self, connection: "Http2Connection", handler: StreamHandler, reused: bool) -> None:
-        self.connection: Http2Connection | None = connection
-        self.handler: StreamHandler | None = handler
-        self.host = connection.host
-        self.local = connection.local
-        self.connection_id = connection.id
-        self.reused = reused
-
-    def send_head(self, head: RequestHead, end: bool) -> None:
-        connection = self.connection
-        if connection is not None:
-            self.request_complete = end
-            connection.begin(self, head, end)
-
-    def send_data(self, data: bytes, end: bool) -> None:
-        connection = self.connection
-        if connection is not None:
-            self.request_complete = end
-            self.bytes_sent += len(data)
-            connection.send_data(self, data, end)
-
-    def send_trailers(self, fields: Fields) -> None:
-        connection = self.connection
-        if connection is not None:
-            self.request_complete = True
-            connection.codec.send_trailers(self.id, fields)
-            connection.touch()
-
-    def reset(self) -> None:
-        connection = self.connection
-        if connection is not None:
-            connection.abandon(self)
-
-    def pause_reading(self) -> None:
-        connection = self.connection
-        if connection is not None and not self.paused:
-            self.paused = True
-            connection.settings.stats.upstream_flow_control_paused_reading_total += 1
-
-    def resume_reading(self) -> None:
-        connection = self.connection
-        if connection is not None and self.paused:
-            self.paused = False
-            connection.settings.stats.upstream_flow_control_resumed_reading_total += 1
-            connection.give_back(self)
-
-    def __repr__(self) -> str:
-        state = "over" if self.connection is None else "active"
-        return f"<Http2Stream {self.id} {state} to {self.host.text}>"
 
 
 class Http2Connection:
@@ -176,7 +94,7 @@ class Http2Connection:
         self.id = id
         self.local = ""
         self.codec = Http2ClientCodec(parts.engines, parts.options, parts.stats)
-        self._streams_left = settings.spec.max_requests_per_connection or _UNLIMITED
+        self._streams_left = settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         self.expected_streams = streams_of_a_new_connection(settings.spec, parts.options)
         self.free_streams = 0
         self.idle_since_s = 0.0
@@ -605,26 +523,6 @@ class Http2Connection:
     def __repr__(self) -> str:
         state = "closed" if self._over else "ready" if self._connected else "connecting"
         return f"<Http2Connection {self.id} to {self.host.text} {state}, {len(self._streams)} of {self._meter.streams} streams>"
-
-
-def streams_of_a_new_connection(spec: Cluster, options: Http2Options) -> int:
-    """How many streams a connection takes at once until its peer has said something else."""
-    return min(spec.max_requests_per_connection or _UNLIMITED, options.max_concurrent_streams)
-
-
-def http2_options(spec: Cluster) -> Http2Options:
-    """What the cluster says about its codec."""
-    settings = spec.http2
-    return Http2Options(
-        max_concurrent_streams=settings.max_concurrent_streams,
-        initial_stream_window_bytes=settings.initial_stream_window_bytes,
-        initial_connection_window_bytes=settings.initial_connection_window_bytes,
-        hpack_table_bytes=settings.hpack_table_bytes,
-        stream_errors=settings.stream_error_on_invalid_message,
-        max_headers_bytes=spec.max_response_headers_bytes or _MAX_HEADERS_BYTES,
-        max_headers_count=spec.max_headers_count,
-        high_water_bytes=spec.buffer_limit_bytes,
-    )
 
 
 def http2_pool(host: Host, settings: PoolSettings, parts: Http2Parts, ids: Iterator[int]) -> ConnectionPool:
