@@ -55,6 +55,7 @@ class Validation(Spec, frozen=True):
     """PEM."""
     only_leaf_crl: bool = False
     max_depth: int | None = None
+    """How many certificates there may be behind the peer's own, the trusted one included."""
     allow_expired: bool = False
     accept_untrusted: bool = False
     """`trust_chain_verification: ACCEPT_UNTRUSTED`."""

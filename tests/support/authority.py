@@ -64,17 +64,19 @@ class Issued:
 
 
 class Authority:
-    """A root that issues."""
+    """A root that issues; with `parent` an intermediate one, whose certificate goes behind those that it issues."""
 
-    def __init__(self, name: str = "mosn-xds tests") -> None:
+    def __init__(self, name: str = "mosn-xds tests", parent: "Authority | None" = None) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = _name(name)
-        builder = self._builder(self.name, self.key.public_key(), timedelta(days=-1), timedelta(days=3650))
+        issuer = parent or self
+        builder = issuer._builder(self.name, self.key.public_key(), timedelta(days=-1), timedelta(days=3650))
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(usage, critical=True)
         key_id = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
-        self.certificate = builder.add_extension(key_id, critical=False).sign(self.key, hashes.SHA256())
+        self.certificate = builder.add_extension(key_id, critical=False).sign(issuer.key, hashes.SHA256())
+        self.chain = "" if parent is None else self.root + parent.chain
 
     @property
     def root(self) -> str:
@@ -107,7 +109,7 @@ class Authority:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = builder.add_extension(identifier, critical=False).sign(self.key, hashes.SHA256())
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return Issued(pem, private, certificate.serial_number)
+        return Issued(pem + self.chain, private, certificate.serial_number)
 
     def revoke(self, *issued: Issued) -> str:
         """A revocation list, PEM."""

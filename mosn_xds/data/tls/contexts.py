@@ -84,7 +84,8 @@ def _trust(context: SSL.Context, validation: Validation, roots: Roots) -> None:
     if validation.system_roots:
         context.set_default_verify_paths()
     if validation.max_depth is not None:
-        context.set_verify_depth(validation.max_depth)
+        # Envoy counts the certificates behind the leaf, the trusted one included; OpenSSL those between the two.
+        context.set_verify_depth(max(0, validation.max_depth - 1))
 
 
 def client_context(

@@ -87,6 +87,7 @@ _CHAIN_TEXTS = {
     3: f"{_REVOCATION}unable to get certificate CRL",
     9: "certificate is not yet valid",
     12: f"{_REVOCATION}CRL has expired",
+    22: "unable to get local issuer certificate",
     23: f"{_REVOCATION}certificate revoked",
     18: "self signed certificate",
     19: "self signed certificate in certificate chain",
