@@ -51,6 +51,12 @@ def policy(permissions: list[Config], principals: list[Config]) -> Config:
     return {"permissions": permissions, "principals": principals}
 
 
+def uri_template(text: str) -> Config:
+    """A path matcher as Istio writes it."""
+    type_name = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
+    return extension("uri-template", type_name, path_template=text)
+
+
 def echo_server(name: str) -> TcpUpstream:
     """An upstream that does not speak first: the network filter decides on the client's first byte."""
     return TcpUpstream(name, behaviour=echo)
@@ -167,6 +173,14 @@ CORS = vhost(
 
 RBAC_LISTENERS = {
     "allow-paths": {"action": "ALLOW", "policies": {"p": policy([{"url_path": {"path": {"prefix": "/open"}}}], ANY)}},
+    "template": {
+        "action": "ALLOW",
+        "policies": {
+            "p": policy(
+                [{"uri_template": uri_template(text)} for text in ("/u/*/profile", "/all/**", "/{a}/{b=x/*}.css")], ANY
+            )
+        },
+    },
     "deny-paths": {"action": "DENY", "policies": {"p": policy([{"url_path": {"path": {"exact": "/shut"}}}], ANY)}},
     "method": {
         "action": "ALLOW",
@@ -447,6 +461,18 @@ def test_cors_is_off(proxy: World, path: str) -> None:
         ("header", "/", {}, False),
         ("remote", "/", {"x-forwarded-for": "10.1.1.1"}, True),
         ("remote", "/", {"x-forwarded-for": "11.1.1.1"}, False),
+        ("template", "/u/me/profile", {}, True),
+        ("template", "/u/me/profile?q=1", {}, True),
+        ("template", "/u/a.b-c=d/profile", {}, True),
+        ("template", "/u//profile", {}, False),
+        ("template", "/u/a/b/profile", {}, False),
+        ("template", "/u/*/profile", {}, True),
+        ("template", "/u/a|b/profile", {}, False),
+        ("template", "/all/", {}, True),
+        ("template", "/all/a/b", {}, True),
+        ("template", "/all", {}, False),
+        ("template", "/any/x/one.css", {}, True),
+        ("template", "/any/x/onexcss", {}, False),
         ("port", "/", {}, True),
         ("not", "/open", {}, True),
         ("not", "/shut", {}, False),

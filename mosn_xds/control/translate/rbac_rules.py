@@ -10,6 +10,7 @@ from mosn_xds.control.translate.common import take_cidr
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.matchers import take_header_match, take_string_match
 from mosn_xds.control.translate.take import Take
+from mosn_xds.control.translate.uri_template import take_uri_template
 from mosn_xds.spec.common import StringMatch
 from mosn_xds.spec.filters import RbacAction, RbacNode, RbacPolicy, RbacRules
 
@@ -85,6 +86,11 @@ def _take_permission(take: Take, context: Context) -> RbacNode:
     name = take.child("requested_server_name")
     if name is not None:
         return RbacNode("sni", string=take_string_match(name, context))
+    if take.has("uri_template"):
+        template = take_uri_template(take, context, "uri_template")
+        if template is None:
+            raise _Unsupported(take, "uri_template")
+        return RbacNode("path", string=template)
     return _take_common(take, context)
 
 
