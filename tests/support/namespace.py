@@ -47,6 +47,11 @@ class Network:
     def __repr__(self) -> str:
         return f"<Network {os.readlink(f'/proc/self/fd/{self._fd}')}>"
 
+    @property
+    def path(self) -> str:
+        """By which other tools (`ip`) find it."""
+        return f"/proc/{os.getpid()}/fd/{self._fd}"
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """This thread, and the threads and processes that it starts, are in this network until the end."""

@@ -189,7 +189,7 @@ class Listener:
             stats.no_filter_chain_match += 1
             stats.downstream_cx_destroy += 1
             self._release()
-            self._refuse(sock, info, "filter_chain_not_found")
+            self._refuse_without_chain(sock, info)
             return
         info.chain_name = chain.name
         reason = self._refusal(chain, info)
@@ -217,7 +217,7 @@ class Listener:
         if terminal is None:
             # The chain was retired while this connection was being inspected; its successor, if any, takes the next.
             self._release()
-            self._refuse(sock, info, "filter_chain_not_found")
+            self._refuse_without_chain(sock, info)
             return
         context = self._context
         limit = self.spec.buffer_limit_bytes
@@ -257,7 +257,7 @@ class Listener:
         info: ConnectionInfo = connection.info
         length_ms = (self._context.reactor.clock.now - info.start_s) * 1000
         stats.downstream_cx_length_ms.record(length_ms)
-        self._log(info, 0)
+        self._log(info, 0, info.close_reason)
 
     def _release(self) -> None:
         if self._limit_cell is not None:
@@ -266,9 +266,14 @@ class Listener:
     def _refuse(self, sock: socket.socket, info: ConnectionInfo, details: str, *, flags: int = _NR) -> None:
         info.close_reason = details.replace(" ", "_")  # a blank ends a field of a log line
         sock.close()
-        self._log(info, flags)
+        self._log(info, flags, info.close_reason)
 
-    def _log(self, info: ConnectionInfo, flags: int) -> None:
+    def _refuse_without_chain(self, sock: socket.socket, info: ConnectionInfo) -> None:
+        """Envoy logs it as a detail of the response, not of the connection's end."""
+        sock.close()
+        self._log(info, _NR, "filter_chain_not_found")
+
+    def _log(self, info: ConnectionInfo, flags: int, details: str) -> None:
         if not self._access_logs:
             return
         entry = StreamInfo(info)
@@ -276,7 +281,7 @@ class Listener:
         entry.start_wall_s = info.start_wall_s
         entry.duration_s = self._context.reactor.clock.now - info.start_s
         entry.flags = flags
-        entry.details = info.close_reason
+        entry.details = details
         entry.metadata = info.metadata
         for log in self._access_logs:
             log.log(entry)

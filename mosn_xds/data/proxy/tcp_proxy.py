@@ -145,6 +145,7 @@ class TcpSession:
                 self._give_up(_NO_CLUSTER, _CLOSED_NO_CLUSTER)
                 return
             stream.cluster_name = name
+            stream.cluster_stat_name = cluster.spec.alt_stat_name
             if stream.attempts >= proxy.spec.max_connect_attempts:
                 cluster.stats.upstream_cx_connect_attempts_exceeded += 1
                 self._give_up(_ATTEMPTS_EXCEEDED, _CLOSED_CONNECT_FAILED)
