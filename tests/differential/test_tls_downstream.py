@@ -25,6 +25,7 @@ OTHER = ROOT.issue("other.test", "*.wild.test", common_name="other")
 RSA = ROOT.issue("srv.test", common_name="rsa", key=rsa.generate_private_key(65537, 2048))
 CLIENT = ROOT.issue("spiffe://td/ns/shop/sa/client", "client.test", "me@client.test", "10.0.0.2", common_name="client")
 NAMELESS = ROOT.issue(common_name="just a subject")
+ODD = ROOT.issue("odd.test", common_name='q"uo,te;\r\nx-forged: \u00e9')
 FOREIGN = STRANGER.issue("spiffe://td/ns/shop/sa/client", common_name="foreign")
 EXPIRED = ROOT.issue("spiffe://td/ns/shop/sa/client", start=timedelta(days=-9), end=timedelta(days=-1))
 EARLY = ROOT.issue("spiffe://td/ns/shop/sa/client", start=timedelta(days=1), end=timedelta(days=9))
@@ -633,6 +634,12 @@ def test_xfcc_without_certificate(proxy: World, mode: str) -> None:
 @case("x-forwarded-client-cert: a certificate without names")
 def test_xfcc_nameless(proxy: World) -> None:
     get(proxy, "xfcc SANITIZE_SET", client_context(ROOT.root, certificate=NAMELESS))
+
+
+@case("x-forwarded-client-cert and logs: a subject with anything in it")
+def test_xfcc_odd(proxy: World) -> None:
+    reply = get(proxy, "xfcc SANITIZE_SET", client_context(ROOT.root, certificate=ODD))
+    assert r'Subject="CN=q\"uo\,te\;\0D\0Ax-forged: \C3\A9"' in (reply.seen.get("x-forwarded-client-cert") or "")
 
 
 @case("RBAC: authenticated principals by URI SAN, else DNS SAN, else subject")

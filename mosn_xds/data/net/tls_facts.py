@@ -4,6 +4,7 @@ The facts outlive their connection, for its last log line. Certificates are read
 here, as what it needs was found for the one before it on the same connection.
 """
 
+import re
 from functools import cached_property
 from hashlib import sha1, sha256
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from mosn_xds.data.net.openssl import ffi, lib, peer_certificate_der
 
 _NAMES = {NameOID.EMAIL_ADDRESS: "emailAddress", NameOID.SERIAL_NUMBER: "serialNumber"}
 _UNESCAPED = "-_.~"
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class CertificateFacts:
@@ -71,11 +73,11 @@ class CertificateFacts:
 
     @cached_property
     def subject(self) -> str:
-        return self.parsed.subject.rfc4514_string(_NAMES)
+        return _escaped(self.parsed.subject.rfc4514_string(_NAMES))
 
     @cached_property
     def issuer(self) -> str:
-        return self.parsed.issuer.rfc4514_string(_NAMES)
+        return _escaped(self.parsed.issuer.rfc4514_string(_NAMES))
 
     @cached_property
     def serial(self) -> str:
@@ -190,6 +192,12 @@ _GROUPS = {
     "secp521r1": "P-521",
     "x25519mlkem768": "X25519MLKEM768",
 }
+
+
+def _escaped(name: str) -> str:
+    """A distinguished name with everything but printable ASCII as ``\\XX``, by bytes of UTF-8 (RFC 2253 section 2.4): what
+    somebody wrote into a certificate ends no line of a log."""
+    return _NOT_PRINTABLE.sub(lambda found: "".join(f"\\{byte:02X}" for byte in found[0].encode()), name)
 
 
 def _asn1_text(value: bytes) -> str:

@@ -33,7 +33,7 @@ class FailureLog:
             self._second, self._count = second, 0
         self._count += 1
         if self._count <= self._PER_SECOND:
-            _log.warning("%s: %s", where, text)
+            _log.warning("%s: %s", where, " ".join(text.splitlines()))  # names in a certificate may be anything
 
 
 class HandshakeObserver(Protocol):
