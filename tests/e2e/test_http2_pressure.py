@@ -40,6 +40,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "initial_stream_window_size": 65535, "initial_connection_window_size": 1 << 20,
             }),
             http_listener("few", vhost("all", ["*"], ROUTES), http2_protocol_options={"max_outbound_frames": 500}),
+            http_listener("hasty", vhost("all", ["*"], ROUTES), stream_idle_timeout="1s", http2_protocol_options={
+                "max_outbound_frames": 1_000_000,
+            }),
         ],
         [cluster("up")],
         {"up": Upstream},
@@ -200,6 +203,19 @@ def test_a_client_that_asks_and_never_reads_is_cut_off(world: World) -> None:
                     attacker.section(attacker.next_id(), attacker.head("GET", "/large"), end=True) for _ in range(100)
                 ))  # fmt: skip
         world.expect_stats({"http2.outbound_flood": 1})
+
+
+def test_a_client_that_never_reads_its_answers_is_cut_off_in_time(world: World) -> None:
+    """The streams are over for the proxy, and nothing leaves."""
+    with Http2Client(world.listener_port("hasty"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as idler:
+        idler.give(0, 1 << 30)
+        idler.socket.settimeout(5.0)
+        with contextlib.suppress(OSError):
+            for _ in range(80):
+                idler.socket.sendall(b"".join(
+                    idler.section(idler.next_id(), idler.head("GET", "/large"), end=True) for _ in range(100)
+                ))  # fmt: skip
+        world.expect_stats({"http.hasty.downstream_cx_destroy_local": 1, "http.hasty.downstream_cx_active": 0})
 
 
 @pytest.mark.parametrize("command", [
