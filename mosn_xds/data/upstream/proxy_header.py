@@ -12,6 +12,8 @@ from mosn_xds.spec.common import Address
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _LOCAL, _PROXY = b"\x20", b"\x21"
+_MOST_TLV_BYTES = 65535 - 36
+"""The block's length has 16 bits, and two IPv6 addresses with ports stand in it, too."""
 _STREAM_4, _STREAM_6, _UNSPECIFIED = b"\x11", b"\x21", b"\x00"
 
 
@@ -23,7 +25,11 @@ def proxy_header(spec: UpstreamProxyProtocol, connection: ConnectionInfo | None)
         return _version_1(connection.remote, connection.local)
     tlvs = [*spec.added_tlvs]
     tlvs += [one for one in connection.proxy_tlvs if spec.passes_all or one[0] in spec.passed_types]
-    packed = b"".join([bytes((kind,)) + len(value).to_bytes(2, "big") + value for kind, value in tlvs])
+    packed = b""
+    for kind, value in tlvs:
+        one = bytes((kind,)) + len(value).to_bytes(2, "big") + value
+        if len(packed) + len(one) <= _MOST_TLV_BYTES:  # as in Envoy: what there is no room for is left out
+            packed += one
     return _version_2(connection.remote, connection.local, packed)
 
 
