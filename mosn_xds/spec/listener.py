@@ -94,13 +94,15 @@ class Http1Settings(Spec, frozen=True):
 
 
 class Http2Settings(Spec, frozen=True):
-    """envoy.config.core.v3.Http2ProtocolOptions. `keepalive_jitter` is the fraction of the interval that may be added."""
+    """envoy.config.core.v3.Http2ProtocolOptions. `keepalive_jitter` is the fraction of the interval that may be added;
+    `custom_settings` are identifiers and values, each identifier once and none that another field stands for."""
 
     max_concurrent_streams: int = 1024
     initial_stream_window_bytes: int = 16 << 20
     initial_connection_window_bytes: int = 24 << 20
     hpack_table_bytes: int = 4096
     allow_connect: bool = False
+    custom_settings: tuple[tuple[int, int], ...] = ()
     stream_error_on_invalid_message: bool = False
     keepalive_interval_s: float | None = None
     keepalive_timeout_s: float | None = None

@@ -57,6 +57,9 @@ BED = Bed(
             "max_concurrent_streams": 7, "initial_stream_window_size": 70000, "initial_connection_window_size": 90000,
             "hpack_table_size": 0, "allow_connect": True,
         }),
+        manager("custom", http2_protocol_options={"custom_settings_parameters": [
+            {"identifier": key, "value": value} for key, value in ((3, 9), (4, 70000), (6, 2222), (0x99, 7), (0x99, 7))
+        ]}),
         manager("pings", http2_protocol_options={
             "connection_keepalive": {"interval": "0.2s", "timeout": "0.2s", "interval_jitter": {"value": 0}},
         }),
@@ -227,6 +230,23 @@ def test_the_client_resets(world: World, code: int) -> None:
     assert {line.flags for line in world.logs(count=2)} == {"DPE" if code == 1 else "DR", "-"}
 
 
+@case("HTTP/2: the client resets with NO_ERROR")
+@pytest.mark.parametrize("complete", [False, True])
+@pytest.mark.parametrize("partly", [False, True])
+def test_the_client_has_enough(world: World, partly: bool, complete: bool) -> None:
+    step = raw(head(200, [("content-length", "10")]) + b"part", read_body=False) if partly else hang()
+    world.upstream("a").script(step)
+    with Http2Link(world) as link:
+        sent = link.send("POST", body=b"part", end=complete)
+        world.upstream("a").wait_for(1)
+        if partly:
+            assert link.raw.read_until(lambda: bool(link.raw.seen(sent).body))
+        link.raw.reset(sent, 0)
+        assert link.request(path="/direct").status == 200
+    world.await_log("http", 1)
+    assert {line.flags for line in world.logs(count=2)} == ({"-"} if complete else {"-", "DR"})
+
+
 @case("HTTP/2: the client leaves with streams open")
 def test_the_client_leaves(world: World) -> None:
     world.upstream("a").script(hang(), hang())
@@ -360,14 +380,16 @@ def test_a_body_of_another_length(world: World) -> None:
 
 
 @case("HTTP/2: SETTINGS say what http2_protocol_options say")
-@pytest.mark.parametrize("listener", ["http", "tuned"])
+@pytest.mark.parametrize("listener", ["http", "tuned", "custom"])
 def test_settings(world: World, listener: str) -> None:
     with Http2Link(world, listener) as link:
         assert link.raw.synchronise()
         world.note("settings", link.raw.settings)
         window = [f.payload for f in link.raw.frames if f.kind == Kind.WINDOW_UPDATE]
         world.note("window", window)
+        # What another field stands for comes again behind a custom parameter, with that field's default.
         assert link.raw.settings[3] == (7 if listener == "tuned" else 1024)
+        assert link.raw.settings.get(0x99) == (7 if listener == "custom" else None)
 
 
 @case("HTTP/2: an idle connection is asked whether it is there")

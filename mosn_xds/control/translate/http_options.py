@@ -66,6 +66,7 @@ def take_http2(take: Take | None, stream_error: bool | None = None) -> Http2Sett
     if take is None:
         return Http2Settings(stream_error_on_invalid_message=bool(stream_error))
     defaults = Http2Settings()
+    named = {number for number, name in _NAMED_SETTINGS.items() if take.has(name)}
     streams = take.wrapped_integer("max_concurrent_streams")
     stream_window = take.wrapped_integer("initial_stream_window_size")
     connection_window = take.wrapped_integer("initial_connection_window_size")
@@ -83,6 +84,7 @@ def take_http2(take: Take | None, stream_error: bool | None = None) -> Http2Sett
         ),
         hpack_table_bytes=defaults.hpack_table_bytes if table is None else table,
         allow_connect=take.flag("allow_connect"),
+        custom_settings=_custom_settings(take, named),
         stream_error_on_invalid_message=_first(override, stream_error, old),
         keepalive_interval_s=None if keepalive is None else keepalive.duration("interval") or None,
         keepalive_timeout_s=None if keepalive is None else keepalive.duration("timeout"),
@@ -90,6 +92,36 @@ def take_http2(take: Take | None, stream_error: bool | None = None) -> Http2Sett
         keepalive_idle_interval_s=None if keepalive is None else keepalive.duration("connection_idle_interval"),
         **{name: getattr(defaults, name) if given is None else given for name, given in floods.items()},
     )
+
+
+_NAMED_SETTINGS = {1: "hpack_table_size", 3: "max_concurrent_streams", 4: "initial_stream_window_size"}
+_ENABLE_PUSH, _ENABLE_CONNECT_PROTOCOL = 2, 8
+
+
+def _custom_settings(take: Take, named: set[int]) -> tuple[tuple[int, int], ...]:
+    """custom_settings_parameters. Raises ConfigError for what a named field says, is there for, or Envoy does not offer."""
+    field = "custom_settings_parameters"
+    settings: dict[int, int] = {}
+    torn: list[str] = []
+    for one in take.children(field):
+        key, value = one.wrapped_integer("identifier") or 0, one.wrapped_integer("value") or 0
+        if key == _ENABLE_PUSH and value:
+            reason = "server push is not supported by Envoy and can not be enabled via a SETTINGS parameter."
+            raise take.error(field, reason)
+        if key == _ENABLE_CONNECT_PROTOCOL:
+            reason = 'the "allow_connect" SETTINGS parameter must only be configured through the named field'
+            raise take.error(field, reason)
+        if settings.setdefault(key, value) != value:
+            torn.append(f"{key:#04x}")
+    if torn:
+        names = ",".join(dict.fromkeys(torn))
+        reason = f"inconsistent HTTP/2 custom SETTINGS parameter(s) detected; identifiers = {{{names}}}"
+        raise take.error(field, reason)
+    both = ",".join(_NAMED_SETTINGS[key] for key in settings if key in named)
+    if both:
+        reason = f"the {{{both}}} HTTP/2 SETTINGS parameter(s) can not be configured through both named and custom parameters"
+        raise take.error(field, reason)
+    return tuple(settings.items())
 
 
 _FLOOD_LIMITS = (

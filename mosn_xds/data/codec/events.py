@@ -56,11 +56,13 @@ class StreamReset(msgspec.Struct, gc=False):
     """The peer, or the end of the connection, ended the stream early. `details` are Envoy's, where the codec has them.
 
     REMOTE_REFUSED says that the peer has not looked at the request: it may be sent again, whatever it is.
+    `no_error`: the peer said that nothing is wrong, it needs no more of the stream.
     """
 
     stream_id: int
     reason: ResetReason
     details: str = ""
+    no_error: bool = False
 
 
 class BadRequest(msgspec.Struct, gc=False):

@@ -189,6 +189,7 @@ def http2_options(spec: HcmSpec, high_water_bytes: int) -> Http2Options:
         initial_stream_window_bytes=settings.initial_stream_window_bytes,
         initial_connection_window_bytes=settings.initial_connection_window_bytes,
         hpack_table_bytes=settings.hpack_table_bytes,
+        custom_settings=settings.custom_settings,
         allow_connect=settings.allow_connect,
         stream_errors=settings.stream_error_on_invalid_message,
         max_headers_bytes=spec.max_request_headers_bytes,

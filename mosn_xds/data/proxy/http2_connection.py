@@ -238,7 +238,10 @@ class Http2Connection(ServerConnection):
         stream = self.streams.pop(event.stream_id, None)
         if stream is None:
             return
-        stream.on_downstream_gone(event.details, _DPE if event.reason is ResetReason.PROTOCOL_ERROR else _DR)
+        if event.no_error and stream.request_complete:  # it has what it wanted; Envoy says nothing of it
+            stream.on_downstream_gone(stream.details, 0)
+        else:
+            stream.on_downstream_gone(event.details, _DPE if event.reason is ResetReason.PROTOCOL_ERROR else _DR)
         self._forget(stream)
         if self._resets.reset(self.clock.now - stream.start_s, answered=bool(stream.response_code)):
             self.stats.downstream_rq_too_many_premature_resets += 1

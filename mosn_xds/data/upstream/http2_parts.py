@@ -34,6 +34,7 @@ def http2_options(spec: Cluster) -> Http2Options:
         initial_stream_window_bytes=settings.initial_stream_window_bytes,
         initial_connection_window_bytes=settings.initial_connection_window_bytes,
         hpack_table_bytes=settings.hpack_table_bytes,
+        custom_settings=settings.custom_settings,
         stream_errors=settings.stream_error_on_invalid_message,
         max_headers_bytes=spec.max_response_headers_bytes or _MAX_HEADERS_BYTES,
         max_headers_count=spec.max_headers_count,

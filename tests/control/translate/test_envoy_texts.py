@@ -420,6 +420,34 @@ CASES: dict[str, tuple[Change, str]] = {
         "caused by Http2ProtocolOptionsValidationError.InitialStreamWindowSize: value must be inside range [65535, "
         "2147483647])",
     ),
+    "server push over HTTP/2": (
+        {"HCM.http2_protocol_options": {"custom_settings_parameters": [{"identifier": 2, "value": 1}]}},
+        "server push is not supported by Envoy and can not be enabled via a SETTINGS parameter.",
+    ),
+    "an HTTP/2 setting that has a field of its own": (
+        {"HCM.http2_protocol_options": {"custom_settings_parameters": [{"identifier": 8, "value": 0}]}},
+        'the "allow_connect" SETTINGS parameter must only be configured through the named field',
+    ),
+    "an HTTP/2 setting with two values": (
+        {
+            "HCM.http2_protocol_options": {
+                "custom_settings_parameters": [
+                    {"identifier": key, "value": value} for key, value in ((9, 0), (0x99, 7), (0x99, 8), (9, 0))
+                ]
+            }
+        },
+        "inconsistent HTTP/2 custom SETTINGS parameter(s) detected; identifiers = {0x99}",
+    ),
+    "HTTP/2 settings that have been given by name": (
+        {
+            "HCM.http2_protocol_options": {
+                "max_concurrent_streams": 6,
+                "hpack_table_size": 1,
+                "custom_settings_parameters": [{"identifier": 3, "value": 6}, {"identifier": 1, "value": 5}],
+            }
+        },
+        "the {max_concurrent_streams,hpack_table_size} HTTP/2 SETTINGS parameter(s) can not be configured through both",
+    ),
 }
 
 

@@ -274,7 +274,7 @@ class Http2Codec:
         self.stats.rx_reset += 1
         self._resets.pop(stream_id, None)
         if self._forget(stream_id):
-            self._events.append(StreamReset(stream_id, *codes.remote_reset(code)))
+            self._events.append(StreamReset(stream_id, *codes.remote_reset(code), code == ErrorCode.NO_ERROR))
 
     def on_stream_error(self, stream_id: int, code: int) -> None:
         raise NotImplementedError

@@ -291,6 +291,7 @@ def initial_settings(options: Http2Options, *, server: bool) -> dict[int, int]:
     settings: dict[int, int] = {}
     if not server:
         settings[SettingId.ENABLE_PUSH] = 0
+    settings.update(options.custom_settings)
     settings[SettingId.HEADER_TABLE_SIZE] = options.hpack_table_bytes
     settings[SettingId.ENABLE_CONNECT_PROTOCOL] = int(options.allow_connect)
     settings[SettingId.MAX_CONCURRENT_STREAMS] = options.max_concurrent_streams

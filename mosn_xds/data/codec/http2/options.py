@@ -29,6 +29,7 @@ class Http2Options:
     `max_headers_bytes` counts names and values of a header section, pseudo headers included, `max_headers_count` its
     fields. `high_water_bytes` is how much of one stream's body may wait in the codec before `send_data` says so.
     `stream_errors` keeps a connection on which a malformed message came: only the stream is reset.
+    `custom_settings` are parameters of the first SETTINGS frame, by identifier; they stand before those of the other fields.
     """
 
     max_concurrent_streams: int = 1024
@@ -36,6 +37,7 @@ class Http2Options:
     initial_connection_window_bytes: int = 24 << 20
     hpack_table_bytes: int = 4096
     allow_connect: bool = False
+    custom_settings: tuple[tuple[int, int], ...] = ()
     stream_errors: bool = False
     max_headers_bytes: int = 60 * 1024
     max_headers_count: int = 100
