@@ -530,7 +530,7 @@ COUNTED = (
     *("upstream_rq_tx_reset", "upstream_rq_rx_reset", "upstream_rq_timeout", "upstream_rq_pending_failure_eject"),
     *("upstream_rq_pending_total", "upstream_rq_cancelled", "upstream_rq_active", "upstream_cx_connect_fail"),
     *("http2.rx_reset", "http2.tx_reset", "http2.trailers", "http2.rx_messaging_error", "http2.header_overflow"),
-    *("http2.streams_active", "http2.goaway_sent", "http2.pending_send_bytes", "upstream_cx_active"),
+    *("http2.streams_active", "http2.goaway_sent", "upstream_cx_active"),
 )
 
 

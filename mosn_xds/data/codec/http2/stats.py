@@ -1,4 +1,8 @@
-"""Statistics of an HTTP/2 codec under Envoy's names: ``http2.`` downstream, ``cluster.NAME.http2.`` upstream."""
+"""Statistics of an HTTP/2 codec under Envoy's names: ``http2.`` downstream, ``cluster.NAME.http2.`` upstream.
+
+Envoy's gauges of what waits for a peer are not among them: frames and bytes wait in nghttp2 and the socket's queue, which say
+so when a limit asks, and following them would cost every write.
+"""
 
 from mosn_xds.base.stats import StatGroup
 
@@ -24,13 +28,7 @@ _COUNTERS = (
     "tx_flush_timeout",
     "tx_reset",
 )
-_GAUGES = (
-    "deferred_stream_close",
-    "outbound_control_frames_active",
-    "outbound_frames_active",
-    "pending_send_bytes",
-    "streams_active",
-)
+_GAUGES = ("streams_active",)
 
 
 class Http2Stats(StatGroup):
@@ -60,8 +58,4 @@ class Http2Stats(StatGroup):
     trailers: int
     tx_flush_timeout: int
     tx_reset: int
-    deferred_stream_close: int
-    outbound_control_frames_active: int
-    outbound_frames_active: int
-    pending_send_bytes: int
     streams_active: int
