@@ -50,6 +50,7 @@ MUTANTS = [
         "every chain is trusted",
         Fixed(f"{_VALIDATION}.accept_untrusted", "True"),
         "test_refused_client",
+        "test_log_of_a_failure",
         "test_revoked",
     ),
     mutant(
@@ -62,6 +63,7 @@ MUTANTS = [
         "verify_certificate_hash and verify_certificate_spki have no effect",
         (Ignored(f"{_VALIDATION}.hashes"), Ignored(f"{_VALIDATION}.spki_pins")),
         "test_wrong_pin",
+        "test_pin_alert",
     ),
     mutant("crl has no effect", Ignored(f"{_VALIDATION}.crl"), "test_revoked"),
     mutant(
@@ -142,6 +144,7 @@ MUTANTS = [
         "forward_client_cert_details has no effect",
         Ignored("spec.listener:HttpConnectionManager.forward_client_cert"),
         "test_xfcc",
+        "test_xfcc_odd",
         "test_xfcc_without_certificate",
     ),
     mutant(
