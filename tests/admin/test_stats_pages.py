@@ -7,8 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mosn_xds.admin import stats_pages
 from mosn_xds.admin.tags import TagExtractor
-from mosn_xds.control.bootstrap.stats import DEFAULT_TAGS
 from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
+from mosn_xds.control.bootstrap.stats import DEFAULT_TAGS
 from mosn_xds.process.totals import StatTotals
 
 

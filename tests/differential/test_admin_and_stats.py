@@ -305,9 +305,10 @@ def test_config_dump(proxy: World) -> None:
     proxy.note("sections", list(sections))
     names = [item["cluster"]["name"] for item in sections["ClustersConfigDump"]["static_clusters"]]
     assert sorted(names) == ["broken", "counted", "dead", "retried", "tcp-counted", "timed"]
-    assert [item["listener"]["name"] for item in sections["ListenersConfigDump"]["static_listeners"]] == ["http", "tcp"]
-    (table,) = sections["RoutesConfigDump"]["static_route_configs"]
-    assert table["route_config"]["name"] == "http-routes"
+    names = [item["listener"]["name"] for item in sections["ListenersConfigDump"]["static_listeners"]]
+    assert sorted(names) == ["http", "modify-only", "tcp"]
+    tables = sections["RoutesConfigDump"]["static_route_configs"]
+    (table,) = (one for one in tables if one["route_config"]["name"] == "http-routes")
     assert table["route_config"]["virtual_hosts"][0]["routes"][0]["name"] == "counted"
     assert sections["BootstrapConfigDump"]["bootstrap"]["node"]["id"] == "node-1"
 

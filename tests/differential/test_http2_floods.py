@@ -137,7 +137,7 @@ def test_rapid_reset(world: World) -> None:
         for _ in range(300):
             stream_id = link.send(path="/x")
             link.raw.reset(stream_id)
-            if not link.raw.synchronise():
+            if not link.raw.synchronise(10.0):
                 break
         assert link.raw.closed
     world.expect_stats({"http.http.downstream_rq_too_many_premature_resets": 1})

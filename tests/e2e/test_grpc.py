@@ -320,7 +320,7 @@ def test_a_deadline_that_passes(passage: Passage, interop: Interop) -> None:
 
 
 def test_the_server_knows_the_deadline(interop: Interop) -> None:
-    assert 2_000 < int(interop.unary("Remaining", timeout=5)) <= 5_000
+    assert 2_000 < int(interop.unary("Remaining", timeout=5)) <= 5_100  # rounded up on its way
     assert interop.unary("Remaining", timeout=None) == b"none"
 
 

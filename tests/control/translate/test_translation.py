@@ -269,8 +269,16 @@ def test_an_unknown_http_filter_fails_its_chain() -> None:
     ("http_filter", "node"),
     [
         ({"name": "acme", "typed_config": UNHEARD, "is_optional": True}, {}),
-        ({"name": "zip", "typed_config": typed("filters.http.decompressor.v3.Decompressor", decompressor_library={
-            "name": "gzip", "typed_config": UNHEARD})}, {}),
+        (
+            {
+                "name": "zip",
+                "typed_config": typed(
+                    "filters.http.decompressor.v3.Decompressor",
+                    decompressor_library={"name": "gzip", "typed_config": UNHEARD},
+                ),
+            },
+            {},
+        ),
         ({"name": "acme", "typed_config": UNHEARD}, {"metadata": {"MOSN_XDS_SKIP_FILTERS": "other, acme"}}),
         ({"name": "acme", "typed_config": UNHEARD}, {"metadata": {"MOSN_XDS_SKIP_FILTERS": ["acme"]}}),
     ],
