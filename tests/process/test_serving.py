@@ -169,6 +169,12 @@ def test_killed_worker_costs_its_own_connections_only(world: World) -> None:
     assert proxy.stats("^server.worker_restarts$") == {"server.worker_restarts": 1}
 
 
+def test_workers_come_before_the_agent_when_the_cores_are_busy(world: World) -> None:
+    proxy = world.start()
+    niceness = [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers(proxy)]
+    assert max(niceness) < os.getpriority(os.PRIO_PROCESS, proxy.process.pid)
+
+
 def test_counters_of_the_admin_api_never_fall_when_a_worker_dies(world: World) -> None:
     proxy = world.start()
     for _ in range(20):
