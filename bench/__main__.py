@@ -57,6 +57,7 @@ SCENARIOS = [
     Scenario("http2 cleartext", chains.bare, "nginx", "http2", "us/request", 0.9),
     Scenario("http to http2", chains.http2_upstream, "nginx http2", "http", "us/request", 0.9),
     Scenario("http2 both sides", chains.http2_upstream, "nginx http2", "http2", "us/request", 0.9),
+    Scenario("http2 over mtls", chains.http2_over_mtls, "nginx http2 mtls", "http2", "us/request", 0.9),
     Scenario("grpc unary", chains.grpc, "nginx http2", "grpc", "us/call", 0.9),
     Scenario("http over tls", chains.tls, "nginx", "https", "us/request", 0.9),
     Scenario("handshakes", chains.mutual_tls, "nginx", "handshakes", "us/handshake", 0.9),
@@ -190,6 +191,9 @@ class Bench:
             return peers.nginx(self._folder, port, self.load_core)
         if scenario.server == "nginx http2":
             return peers.nginx_http2(self._folder, port, self.load_core)
+        if scenario.server == "nginx http2 mtls":
+            tls = (chains.certificate("upstream"), chains.authority().root)
+            return peers.nginx_http2(self._folder, port, self.load_core, tls)
         return peers.tcp_server(scenario.server, port, self.load_core)
 
     @contextlib.contextmanager

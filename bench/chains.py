@@ -95,6 +95,26 @@ def grpc(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Con
     return config
 
 
+def http2_over_mtls(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+    """`http2_upstream` as a client's sidecar has it: mutual TLS to the upstream, whose name is checked."""
+    config = http2_upstream(kind, admin_port, port, upstream_port)
+    expected = {"san_type": "URI", "matcher": {"exact": "spiffe://bench/upstream"}}
+    context = {
+        "@type": f"{_TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "tls_certificates": [certificate("client").config()],
+            "validation_context": {
+                "trusted_ca": {"inline_string": authority().root},
+                "match_typed_subject_alt_names": [expected],
+            },
+            "alpn_protocols": ["h2"],
+        },
+    }
+    (cluster,) = config["static_resources"]["clusters"]
+    cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return config
+
+
 @cache
 def authority() -> Authority:
     """Who issues the certificates of a run."""

@@ -37,7 +37,8 @@ http {{
   http2_max_concurrent_streams 1024;
   open_file_cache max=10;
   server {{
-    listen 127.0.0.1:{port} http2;
+    listen 127.0.0.1:{port} {tls} http2;
+    {certificates}
     root {folder};
     default_type application/grpc;
     location / {{
@@ -127,14 +128,26 @@ def nginx(folder: Path, port: int, core: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nginx_http2(folder: Path, port: int, core: int | None) -> Iterator[None]:
-    """nginx with HTTP/2 (prior knowledge) that answers every request as a gRPC server its unary call: a message of 64 bytes,
-    ``grpc-status`` in the trailers. Raises RuntimeError when it is missing."""
+def nginx_http2(folder: Path, port: int, core: int | None, tls: tuple[Issued, str] | None = None) -> Iterator[None]:
+    """nginx with HTTP/2 that answers every request as a gRPC server its unary call: a message of 64 bytes, ``grpc-status`` in
+    the trailers. By prior knowledge, or over mutual TLS with a certificate of its own and the root that clients must have.
+    Raises RuntimeError when it is missing."""
     if shutil.which("nginx") is None:
         raise RuntimeError("nginx is not installed (Debian: apt-get install nginx-light)")
     (folder / "answer").write_bytes(GRPC_MESSAGE)
     config = folder / "nginx-http2.conf"
-    config.write_text(_NGINX_HTTP2.format(folder=folder, port=port))
+    certificates = ""
+    if tls is not None:
+        issued, root = tls
+        chain, key = issued.write(folder, "upstream")
+        (folder / "root.pem").write_text(root)
+        certificates = (
+            f"ssl_certificate {chain}; ssl_certificate_key {key}; "
+            f"ssl_verify_client on; ssl_client_certificate {folder}/root.pem;"
+        )
+    config.write_text(
+        _NGINX_HTTP2.format(folder=folder, port=port, tls="ssl" if certificates else "", certificates=certificates)
+    )
     command = [*pinned(core), "nginx", "-c", str(config), "-p", str(folder), "-e", str(folder / "start.log")]
     with running(command, port):
         yield
