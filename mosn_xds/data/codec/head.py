@@ -13,27 +13,41 @@ Nothing here knows a protocol's wire format, a socket or a configuration.
 """
 
 from collections.abc import Iterable
-from enum import Enum
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from mosn_xds.data.codec.rpc.protocol import RpcProtocol
 
 Field = tuple[bytes, bytes]
 Fields = list[Field]
 
 
-class Version(Enum):
-    """The protocol a message came in; `label` is `%PROTOCOL%` in access logs."""
+class Version:
+    """The protocol a message came in; `label` is `%PROTOCOL%` in access logs.
 
-    HTTP10 = "HTTP/1.0"
-    HTTP11 = "HTTP/1.1"
-    HTTP2 = "HTTP/2"
+    HTTP's are the constants here. Of an RPC protocol each configured codec has one of its own, whose `rpc` is that codec.
+    """
 
-    label: str
+    __slots__ = ("label", "rpc")
 
-    def __init__(self, label: str) -> None:
+    HTTP10: "ClassVar[Version]"
+    HTTP11: "ClassVar[Version]"
+    HTTP2: "ClassVar[Version]"
+
+    def __init__(self, label: str, rpc: "RpcProtocol | None" = None) -> None:
         self.label = label
+        self.rpc = rpc
+
+    def __repr__(self) -> str:
+        return f"<Version {self.label}>"
+
+
+Version.HTTP10 = Version("HTTP/1.0")
+Version.HTTP11 = Version("HTTP/1.1")
+Version.HTTP2 = Version("HTTP/2")
 
 
 class Head:
