@@ -1,8 +1,9 @@
 """RPC messages: a frame as it came, with what routing, balancing, retries and logs want to know of it.
 
-They are heads (`mosn_xds.data.codec.head`, each a msgspec.Struct), so that all that works on HTTP requests works on them: the properties of an RPC
-(Bolt's headers, Dubbo's attachments) are `fields`, its method is `method`, its service stands in `authority`. Unlike those of
-HTTP, names of properties are in the case in which they came: a look-up tries the very name first, then any case.
+They are heads (`mosn_xds.data.codec.head`, each a msgspec.Struct), so that all that works on HTTP requests works on them: the
+properties of an RPC (Bolt's headers, Dubbo's attachments) are `fields`, its method is `method`, its service stands in
+`authority`. Unlike those of HTTP, names of properties are in the case in which they came: a look-up tries the very name
+first, then any case.
 
 The body is in `frame`, unread. A message whose `fields` nobody has changed is sent on as the frame that it came in, but for
 its id; `edited` tells.
