@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from mosn_xds.base.chance import Random
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Options, Http2Stats
+from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS
 from mosn_xds.spec.cluster import Cluster
 
 _MAX_HEADERS_BYTES = 60 * 1024
-UNLIMITED_STREAMS = 1 << 29
-"""Envoy's default for the streams of a connection in its life."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,36 +3,28 @@
 from typing import TYPE_CHECKING
 
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
-from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import StreamHandler
+from mosn_xds.data.upstream.multiplexed import MultiplexedStream
 
 if TYPE_CHECKING:
     from mosn_xds.data.upstream.http2 import Http2Connection
 
 
-class Http2Stream:
+class Http2Stream(MultiplexedStream):
     """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`."""
 
     version = Version.HTTP2
-    tls: TlsFacts | None = None
-
-    # Defaults on the class: what an exchange does not need is not set for it.
-    bytes_received = 0
-    bytes_sent = 0
     request_complete = False
-    id = 0
-    began_at = 0
     unread_bytes = 0
-    backed_up = False
     paused = False
 
     def __init__(self, connection: "Http2Connection", handler: StreamHandler, reused: bool) -> None:
+        super().__init__(connection.host, connection.local, connection.id, handler, reused)
         self.connection: Http2Connection | None = connection
-        self.handler: StreamHandler | None = handler
-        self.host = connection.host
-        self.local = connection.local
-        self.connection_id = connection.id
-        self.reused = reused
+
+    def unlink(self) -> None:
+        self.connection = None
+        self.handler = None
 
     def send_head(self, head: RequestHead, end: bool) -> None:
         connection = self.connection
