@@ -1,0 +1,1 @@
+"""SOFARPC Bolt, versions 1 and 2."""
