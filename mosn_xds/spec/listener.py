@@ -6,6 +6,7 @@ from mosn_xds.spec.access_log import AccessLog, JsonFormat, LogFilter
 from mosn_xds.spec.common import Address, CidrRange, Format, HeaderValue, SocketOption, Spec, TcpKeepalive
 from mosn_xds.spec.filters import HttpFilter, RbacRules
 from mosn_xds.spec.route import HashPolicy, RouteTable
+from mosn_xds.spec.rpc import ProtocolUse, RpcProxy
 from mosn_xds.spec.tls import DownstreamTls
 
 
@@ -233,7 +234,10 @@ class TcpCluster(Spec, frozen=True):
 
 
 class TcpProxy(Spec, frozen=True, tag="tcp"):
-    """envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy: one cluster, or several with weights."""
+    """envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy: one cluster, or several with weights.
+
+    Connections that turn out to speak one of `protocols`, which are looked for in this order, are served as RPCs.
+    """
 
     stat_prefix: str
     clusters: tuple[TcpCluster, ...]
@@ -242,6 +246,7 @@ class TcpProxy(Spec, frozen=True, tag="tcp"):
     max_downstream_connection_duration_s: float | None = None
     access_logs: tuple[AccessLog, ...] = ()
     hash_policy: tuple[HashPolicy, ...] = ()
+    protocols: tuple[ProtocolUse, ...] = ()
 
 
 class NetworkRbac(Spec, frozen=True, tag="rbac"):
@@ -274,7 +279,9 @@ class CloseConnection(Spec, frozen=True, tag="close"):
     reason: str
 
 
-NetworkFilter = HttpConnectionManager | TcpProxy | NetworkRbac | MetadataExchange | PassNetworkFilter | CloseConnection
+NetworkFilter = (
+    HttpConnectionManager | TcpProxy | RpcProxy | NetworkRbac | MetadataExchange | PassNetworkFilter | CloseConnection
+)
 
 
 class FilterChain(Spec, frozen=True):
