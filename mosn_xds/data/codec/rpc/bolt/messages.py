@@ -1,5 +1,7 @@
 """A Bolt request: an RPC request that knows the class of what it carries. (As a msgspec.Struct, see `RpcRequest`.)"""
 
+from copy import copy
+
 from mosn_xds.data.codec.rpc.bolt.wire import class_name
 from mosn_xds.data.codec.rpc.messages import RpcRequest
 
@@ -15,10 +17,9 @@ class BoltRequest(RpcRequest, gc=False):
 
     def copy(self) -> "BoltRequest":
         """A head of its own with the same content and the same frame."""
-        return BoltRequest(
-            self.method, self.scheme, self.authority, self.path, self.version, list(self.fields),
-            None, True, None, self.frame, self.id, self.kind, self.timeout_s, self.original,
-        )  # fmt: skip
+        twin = copy(self)
+        twin.fields = list(self.fields)
+        return twin
 
     def _pseudo(self, name: bytes) -> bytes | None:
         return class_name(self.frame) or None if name == CLASS else super()._pseudo(name)
