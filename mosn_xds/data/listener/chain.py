@@ -7,10 +7,12 @@ from mosn_xds.data.filters.network_rbac import NetworkRbacFilter
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Drain, DrainState, Served, Terminal
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
+from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.data.tls.server import ServerTls
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.spec import listener as spec
+from mosn_xds.spec.rpc import RpcProxy
 
 _PLAINTEXT = "raw_buffer"
 
@@ -89,6 +91,8 @@ class Chain:
     ) -> None:
         if isinstance(network_filter, spec.HttpConnectionManager):
             self.terminal = HttpConnectionManager(network_filter, context, listener_prefix, direction)
+        elif isinstance(network_filter, RpcProxy):
+            self.terminal = RpcManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, spec.TcpProxy):
             self.terminal = TcpProxy(network_filter, context, self.exchange)
         elif isinstance(network_filter, spec.NetworkRbac):

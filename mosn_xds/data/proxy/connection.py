@@ -7,6 +7,7 @@ Nothing here counts on one stream at a time.
 
 from typing import TYPE_CHECKING, Final
 
+from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.timers import Timer
@@ -176,7 +177,7 @@ class ServerConnection:
         del error
         self._lose("internal_error")
 
-    def _lose(self, details: str) -> None:
+    def _lose(self, details: str, flags: int = int(ResponseFlag.DC)) -> None:
         streams = list(self.streams.values())
         self.streams.clear()
         if streams:
@@ -184,7 +185,7 @@ class ServerConnection:
             stats.downstream_cx_destroy_active_rq += 1
             stats.downstream_cx_destroy_remote_active_rq += 1
         for stream in streams:
-            stream.on_downstream_gone(details)
+            stream.on_downstream_gone(details, flags)
 
     def _end(self) -> None:
         """The wire is closed: let go of everything."""

@@ -8,6 +8,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.match.routes import RouteTable
+from mosn_xds.data.match.rpc_routes import RpcTable
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.log_file import LogFiles
@@ -31,6 +32,15 @@ class RouteSlot:
         self.current = current
 
 
+class RpcRouteSlot:
+    """The same for the route tables of RPC proxies, whose names are their own."""
+
+    __slots__ = ("current",)
+
+    def __init__(self, current: RpcTable | None = None) -> None:
+        self.current = current
+
+
 class WorkerContext:
     """The worker's shared parts."""
 
@@ -44,6 +54,7 @@ class WorkerContext:
         "random",
         "reactor",
         "route_slots",
+        "rpc_route_slots",
         "settings",
         "spawn",
         "stats",
@@ -76,10 +87,18 @@ class WorkerContext:
         self.drain = WorkerDrain()
         self.environment = FormatEnvironment(reactor.clock, random, socket.gethostname())
         self.route_slots: dict[str, RouteSlot] = {}
+        self.rpc_route_slots: dict[str, RpcRouteSlot] = {}
 
     def route_slot(self, name: str) -> RouteSlot:
         """The slot of an RDS name; empty until its table comes."""
         slot = self.route_slots.get(name)
         if slot is None:
             slot = self.route_slots[name] = RouteSlot()
+        return slot
+
+    def rpc_route_slot(self, name: str) -> RpcRouteSlot:
+        """The slot of a generic RDS name; empty until its table comes."""
+        slot = self.rpc_route_slots.get(name)
+        if slot is None:
+            slot = self.rpc_route_slots[name] = RpcRouteSlot()
         return slot

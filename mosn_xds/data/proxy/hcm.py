@@ -7,6 +7,7 @@ does not refer to them.
 
 from typing import TYPE_CHECKING
 
+from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
 from mosn_xds.data.codec.http2 import ENGINES, FloodLimits, Http2Options, Http2Stats
 from mosn_xds.data.filters.api import FilterChain
@@ -62,8 +63,7 @@ class HttpConnectionManager:
         self.random = context.random
         self.spawn = context.spawn
         self.clock = context.reactor.clock
-        self.stats = context.stats.group(HttpStats, f"http.{spec.stat_prefix}.")
-        self.listener_stats = context.stats.group(ListenerHttpStats, f"{listener_stat_prefix}http.{spec.stat_prefix}.")
+        self.stats, self.listener_stats = self.stat_groups(context.stats, listener_stat_prefix)
         self.context = context
         self.http1_options = http1_options(spec)
         self.http2_engines = ENGINES[context.settings.http2]
@@ -107,6 +107,11 @@ class HttpConnectionManager:
             self.routes = RouteSlot(RouteTable.build(spec.routes, planner(context.environment)))
         else:
             self.routes = context.route_slot(spec.rds)
+
+    def stat_groups(self, stats: StatRegistry, listener_prefix: str) -> tuple[HttpStats, ListenerHttpStats]:
+        """Where its streams and connections are counted."""
+        name = f"http.{self.spec.stat_prefix}."
+        return stats.group(HttpStats, name), stats.group(ListenerHttpStats, f"{listener_prefix}{name}")
 
     def serve(self, downstream: Downstream) -> ServerConnection:
         if self.spec.codec is CodecType.HTTP2:

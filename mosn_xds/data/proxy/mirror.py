@@ -56,16 +56,24 @@ class Mirrors:
             if host is None:
                 continue
             copy = head.copy()
-            copy.set(b"x-envoy-internal", b"true")
-            forwarded = copy.get(b"x-forwarded-for")
-            local = self._context.local_ip.encode()
-            copy.set(b"x-forwarded-for", local if forwarded is None else forwarded + b"," + local)
-            if suffix:
-                copy.authority = shadow_authority(copy.authority or b"")
+            version = Version.HTTP11
+            if copy.version.rpc is not None:
+                version = copy.version  # and nothing in it says that it is a copy
+            else:
+                self._mark(copy, suffix)
             shadow = Shadow(copy, body, trailers)
-            shadow.pending = cluster.open_stream(host, shadow, Version.HTTP11, False)
+            shadow.pending = cluster.open_stream(host, shadow, version, False)
             if not shadow.over:
                 self._context.reactor.timers.arm(self._timeout_s, shadow.close)
+
+    def _mark(self, copy: RequestHead, suffix: bool) -> None:
+        """Say that it is a copy."""
+        copy.set(b"x-envoy-internal", b"true")
+        forwarded = copy.get(b"x-forwarded-for")
+        local = self._context.local_ip.encode()
+        copy.set(b"x-forwarded-for", local if forwarded is None else forwarded + b"," + local)
+        if suffix:
+            copy.authority = shadow_authority(copy.authority or b"")
 
 
 class Shadow:

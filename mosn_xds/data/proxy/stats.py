@@ -1,5 +1,7 @@
 """Statistics of the HTTP connection manager and of its listener, under Envoy's names."""
 
+from typing import ClassVar
+
 from mosn_xds.base.stats import Histogram, StatGroup
 
 _COUNTERS = (
@@ -77,9 +79,9 @@ _GAUGES = (
 class HttpStats(StatGroup):
     """``http.STAT_PREFIX.``"""
 
-    COUNTERS = _COUNTERS
-    GAUGES = _GAUGES
-    HISTOGRAMS = ("downstream_cx_length_ms", "downstream_rq_time")
+    COUNTERS: ClassVar[tuple[str, ...]] = _COUNTERS
+    GAUGES: ClassVar[tuple[str, ...]] = _GAUGES
+    HISTOGRAMS: ClassVar[tuple[str, ...]] = ("downstream_cx_length_ms", "downstream_rq_time")
     __slots__ = (*_COUNTERS, *_GAUGES, "downstream_cx_length_ms", "downstream_rq_time")
 
     downstream_cx_total: int

@@ -22,6 +22,7 @@ from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
 from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
+from mosn_xds.data.codec.rpc import RpcProtocol
 from mosn_xds.data.net.dial import DialOptions
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.info import ConnectionInfo
@@ -38,6 +39,7 @@ from mosn_xds.data.upstream.http2_parts import Http2Parts, http2_options
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
 from mosn_xds.data.upstream.pool import Pool, PoolSettings
+from mosn_xds.data.upstream.rpc import RpcParts, RpcUpstreamStats, rpc_pool
 from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
 from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
 from mosn_xds.data.upstream.transports import Transports
@@ -191,6 +193,8 @@ class Cluster:
     ) -> PendingStream | None:
         """A stream to `host`; `version` is the downstream's protocol, `options` what its connection must be if it is secure.
         Returns what can be cancelled while `handler` waits, None if it has been answered."""
+        if version.rpc is not None:
+            return self._rpc_pool(host, version.rpc, high_priority, options).open_stream(handler)
         index: int = high_priority
         if self._per_version and version is Version.HTTP2:
             index += 2
@@ -244,6 +248,21 @@ class Cluster:
         else:
             pool = http1_pool(host, settings, self._http1, ids)
             pool.secure = self.transports.securing(host, options, _H1)
+        return pool
+
+    def _rpc_pool(self, host: Host, protocol: RpcProtocol, high_priority: bool, options: TlsOptions | None) -> Pool:
+        """The pool of the protocol; clusters do not say which ones their hosts speak, requests do."""
+        key = (high_priority, protocol.key, options)
+        pool = host.other_pools.get(key)
+        if pool is None:
+            parts = self._parts
+            parts.report.note_used(self.name, host)
+            stats = parts.stats.group(RpcUpstreamStats, f"{self.stats.prefix}{protocol.name}.")
+            rpc_parts = RpcParts(protocol, stats, parts.random)
+            made = rpc_pool(host, self._settings[high_priority], rpc_parts, parts.connection_ids)
+            made.secure = self.transports.securing(host, options)
+            host.add_other_pool(key, made)
+            pool = made
         return pool
 
     def _http2_parts(self) -> Http2Parts:

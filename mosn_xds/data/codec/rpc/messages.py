@@ -37,8 +37,8 @@ class Kind(IntEnum):
 class RpcRequest(RequestHead, gc=False):
     """A request, or what else a client says.
 
-    `id` relates it to its response on its connection. `timeout_s` is how long its client waits, None if it does not say.
-    `original` are the fields as they came.
+    `id` relates it to its response on its connection. `timeout_s` is how long its client waits, None if it does not say;
+    `limit_s`, how long its server is told to take, None for what the frame says. `original` are the fields as they came.
     """
 
     frame: bytes = b""
@@ -46,6 +46,7 @@ class RpcRequest(RequestHead, gc=False):
     kind: Kind = Kind.REQUEST
     timeout_s: float | None = None
     original: Fields | None = None
+    limit_s: float | None = None
 
     @classmethod
     def of(
@@ -86,11 +87,18 @@ class RpcRequest(RequestHead, gc=False):
                     return value
         return found
 
+    def get_all(self, name: bytes) -> list[bytes]:
+        found = super().get_all(name)
+        if not found:
+            lower = name.lower()
+            found = [value for field, value in self.fields if field.lower() == lower]
+        return found
+
     def copy(self) -> "RpcRequest":
         """A head of its own with the same content and the same frame."""
         return RpcRequest(
             self.method, self.scheme, self.authority, self.path, self.version, list(self.fields),
-            None, True, None, self.frame, self.id, self.kind, self.timeout_s, self.original,
+            None, True, None, self.frame, self.id, self.kind, self.timeout_s, self.original, self.limit_s,
         )  # fmt: skip
 
     def __repr__(self) -> str:

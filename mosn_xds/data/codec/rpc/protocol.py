@@ -94,7 +94,7 @@ class RpcProtocol(Extension):
     # Changes.
 
     def with_id(self, frame: bytes, id: int) -> bytes:
-        """The same frame under another id, of 32 bits."""
+        """The same frame under another id: one that a frame of its kind came with, or one of the proxy's, from 1 to 2^31 - 1."""
         raise NotImplementedError
 
     def edit_request(self, request: RpcRequest) -> bytes:

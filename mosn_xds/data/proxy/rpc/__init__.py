@@ -1,0 +1,1 @@
+"""The RPC proxy: what serves connections of RPC protocols, request by request."""

@@ -1,0 +1,204 @@
+"""The downstream side of an RPC connection: frames in, requests to their streams, answers out in whatever order they come.
+
+Signs of life are answered here. What cannot be read ends the connection, after the answers to what came before it.
+
+Back-pressure. A client that does not take its answers, and one with too many requests under way, is not read from until
+that is better; so is one whose request waits for a slow upstream. Frames that have come whole are served all the same.
+
+The end. A protocol that can say so asks its client to send no more (`goaway`); the connection closes when its last
+request is answered.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.data.codec.head import Fields, ResponseHead
+from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.proxy.connection import ServerConnection
+from mosn_xds.data.proxy.rpc.stream import RpcStream
+from mosn_xds.data.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.downstream import Downstream
+    from mosn_xds.data.proxy.rpc.manager import RpcManager
+
+_DPE: Final = int(ResponseFlag.DPE)
+_MOST_STREAMS: Final = 4096
+"""Requests of one connection under way, beyond which it is not read from."""
+
+
+class RpcServerConnection(ServerConnection):
+    """See the module's text."""
+
+    __slots__ = ("_crowded", "_framer", "_going", "_manager", "_protocol", "_rpc_stats")
+
+    def __init__(
+        self,
+        manager: "RpcManager",
+        protocol: RpcProtocol,
+        downstream: "Downstream",
+        predecessor: ServerConnection | None = None,
+    ) -> None:
+        super().__init__(manager, downstream, predecessor)
+        self._manager = manager
+        self._protocol = protocol
+        self._framer = Framer(protocol)
+        self._rpc_stats = manager.rpc_stats
+        self._crowded = False
+        self._going = False
+
+    # The wire's consumer.
+
+    def on_data(self, data: bytes) -> None:
+        self.stats.downstream_cx_rx_bytes_total += len(data)
+        if self._closing:
+            return
+        framer = self._framer
+        for frame in framer.receive(data):
+            if not self._take(frame):
+                return
+        if framer.bad:
+            self._on_bad(framer.bad)
+
+    def _take(self, frame: bytes) -> bool:
+        """Serve a frame; False if the next one is not to be looked at."""
+        protocol = self._protocol
+        try:
+            message = protocol.from_client(frame)
+        except BadFrame as error:
+            self._on_bad(str(error))
+            return False
+        kind = message.kind
+        if isinstance(message, RpcRequest):
+            if kind is Kind.REQUEST or kind is Kind.ONEWAY:
+                self._start(message)
+            elif kind is Kind.HEARTBEAT:
+                self._rpc_stats.downstream_heartbeat += 1
+                self._write(protocol.heartbeat_reply(message))
+        return not self._closing
+
+    def _start(self, request: RpcRequest) -> None:
+        self.requests = stream_id = self.requests + 1
+        stream = RpcStream(self, self._manager, stream_id, request)
+        self.streams[stream_id] = stream
+        if request.kind is Kind.ONEWAY:
+            self._rpc_stats.downstream_rq_oneway += 1
+        if len(self.streams) >= _MOST_STREAMS and not self._crowded:
+            self._crowded = True
+            self.wire.pause_reading()
+        stream.start(True)
+        limit = self.hcm.max_requests_per_connection
+        if limit is not None and stream_id >= limit and not self._going:
+            self.close_if_idle()
+
+    def _on_bad(self, reason: str) -> None:
+        """Nothing more can be read from this client."""
+        stats = self._rpc_stats
+        stats.downstream_rq_decoding_error += 1
+        stats.downstream_cx_protocol_error += 1
+        self.info.close_reason = f"{self._protocol.name}_{reason}"
+        self._lose("downstream_protocol_error", _DPE)
+        self._shut()
+
+    def on_eof(self) -> None:
+        """The client ended its side: it waits for no answers."""
+        self._by_peer = True
+        self._lose("downstream_remote_disconnect")
+        self.wire.close(flush=True)
+
+    def on_above_high_water(self) -> None:
+        self.wire.pause_reading()
+
+    def on_below_low_water(self) -> None:
+        self.wire.resume_reading()
+
+    # What streams do.
+
+    def send_informational(self, stream: Stream, head: ResponseHead) -> None:
+        """Other protocols have that."""
+
+    def send_head(self, stream: Stream, head: ResponseHead, end: bool) -> None:
+        del end
+        if not isinstance(stream, RpcStream) or stream.rpc.kind is Kind.ONEWAY:
+            return
+        request = stream.rpc
+        protocol = self._protocol
+        if isinstance(head, RpcResponse) and head.frame:
+            frame = protocol.edit_response(head) if head.fields != head.original else head.frame
+            frame = protocol.with_id(frame, request.id)
+        else:
+            reason = stream.local_text.decode("utf-8", "replace") or stream.details
+            frame = protocol.reply(request, head.status, reason)
+        stream.bytes_sent = len(frame)
+        self._write(frame)
+        drain = self._drain
+        if not self._going and (drain.own is not None or drain.worker.active) and self._draining():
+            self.stats.downstream_cx_drain_close += 1
+            self.close_if_idle()
+
+    def _write(self, frame: bytes) -> None:
+        if frame:
+            self.stats.downstream_cx_tx_bytes_total += len(frame)
+            self.wire.write(frame)
+
+    def send_data(self, stream: Stream, data: bytes, end: bool) -> None:
+        """Frames are whole."""
+
+    def send_trailers(self, stream: Stream, fields: Fields) -> None:
+        """As `send_data`."""
+
+    def begin_upgrade(self, stream: Stream) -> None:
+        """Other protocols have that."""
+
+    def pause_stream(self, stream: Stream) -> None:
+        del stream
+        self.stats.downstream_flow_control_paused_reading_total += 1
+        self.wire.pause_reading()
+
+    def resume_stream(self, stream: Stream) -> None:
+        del stream
+        self.stats.downstream_flow_control_resumed_reading_total += 1
+        self.wire.resume_reading()
+
+    def stream_done(self, stream: Stream) -> None:
+        self.streams.pop(stream.stream_id, None)
+        left = len(self.streams)
+        if self._crowded and left < _MOST_STREAMS // 2:
+            self._crowded = False
+            self.wire.resume_reading()
+        if not left:
+            if self._going:
+                self._shut()
+                return
+            self._idle_deadline = deadline = self.clock.now + self.hcm.idle_timeout_s
+            if deadline < self.timer_due:
+                self.watch(deadline)
+
+    def stream_reset(self, stream: Stream) -> None:
+        """There is no such thing as half a frame: nothing of the answer has been sent."""
+        self.stream_done(stream)
+
+    # Its end.
+
+    def _shut(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.wire.close(flush=True, delay_s=self.hcm.delayed_close_timeout_s)
+
+    def close_if_idle(self) -> bool:
+        if not self._going:
+            self._going = True
+            self._write(self._protocol.goaway())
+        if self.streams:
+            return False
+        self._shut()
+        return True
+
+    def _on_idle(self) -> bool:
+        return self.close_if_idle()
+
+    def _on_max_duration(self) -> bool:
+        return self.close_if_idle()
+
+    def _release(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,50 @@
+"""Statistics of an RPC proxy: those of Envoy's generic_proxy, and what it keeps to itself."""
+
+from mosn_xds.data.proxy.stats import HttpStats
+
+_COUNTERS = (
+    "downstream_cx_total",
+    "downstream_cx_destroy",
+    "downstream_cx_destroy_local",
+    "downstream_cx_destroy_remote",
+    "downstream_cx_destroy_active_rq",
+    "downstream_cx_idle_timeout",
+    "downstream_cx_drain_close",
+    "downstream_cx_protocol_error",
+    "downstream_cx_rx_bytes_total",
+    "downstream_cx_tx_bytes_total",
+    "downstream_rq_total",
+    "downstream_rq_rx_reset",
+    "downstream_rq_2xx",
+    "downstream_rq_4xx",
+    "downstream_rq_5xx",
+)
+_OWN = (
+    "downstream_rq_error",
+    "downstream_rq_local",
+    "downstream_rq_reset",
+    "downstream_rq_decoding_error",
+    "downstream_rq_oneway",
+    "downstream_heartbeat",
+)
+
+
+class RpcStats(HttpStats):
+    """``generic_proxy.NAME.`` and the like. What streams of any protocol count is there; only the names here are shown."""
+
+    COUNTERS = (*_COUNTERS, *_OWN)
+    GAUGES = ("downstream_cx_active", "downstream_rq_active")
+    HISTOGRAMS = ("downstream_cx_length_ms", "downstream_rq_time")
+    __slots__ = _OWN
+
+    downstream_rq_error: int
+    downstream_rq_local: int
+    downstream_rq_reset: int
+    downstream_rq_decoding_error: int
+    downstream_rq_oneway: int
+    downstream_heartbeat: int
+
+    def __init__(self, prefix: str) -> None:
+        for name in (*HttpStats.COUNTERS, *HttpStats.GAUGES):
+            setattr(self, name, 0)
+        super().__init__(prefix)

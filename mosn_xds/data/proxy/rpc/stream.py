@@ -1,0 +1,83 @@
+"""One RPC with its answer: a `Stream` whose messages are whole, each a frame, and whose errors its client's protocol words.
+
+Everything that a request goes through is the HTTP stream's: filters, route, retries, time-outs, statistics, access log. What
+is missing here is what only HTTP has: bodies apart from heads, upgrades, informational responses, headers of its own.
+"""
+
+from typing import TYPE_CHECKING
+
+from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.data.codec.head import ResponseHead
+from mosn_xds.data.codec.rpc import RpcRequest, RpcResponse
+from mosn_xds.data.filters.api import Reply
+from mosn_xds.data.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
+    from mosn_xds.data.proxy.rpc.manager import RpcManager
+
+_NR = int(ResponseFlag.NR)
+
+
+class RpcStream(Stream):
+    """See the module's text."""
+
+    def __init__(
+        self, owner: "RpcServerConnection", manager: "RpcManager", stream_id: int, request: RpcRequest
+    ) -> None:
+        super().__init__(owner, stream_id, request)
+        self.rpc = request
+        self.manager = manager
+        self.local_text = b""
+        """What the proxy says in its own answer."""
+
+    def start(self, end: bool) -> None:
+        self._begin(end)
+        if not self.clear_route():
+            return
+        if self.hcm.chain.on_request:
+            self._run_request(0)
+        else:
+            self._forward()
+
+    def clear_route(self) -> bool:
+        table = self.manager.table.current
+        self.route = self.target = None
+        if table is None:
+            self.reply(Reply(404, details="route_configuration_not_found", flags=_NR))
+            return False
+        self.stable_random = self.hcm.random.getrandbits(62)
+        host = table.virtual_host(self.rpc)
+        route = host.match(self.rpc, self.stable_random, self.connection.tls) if host is not None else None
+        if route is not None:
+            self.route = route
+            self.route_name = route.name
+            self._choose_cluster(route)
+        return True
+
+    def reply(self, reply: Reply) -> None:
+        if self.ended:
+            return
+        self.flags |= reply.flags
+        self.details = reply.details or self.details
+        if self.response is not None:
+            self.reset_downstream()
+            return
+        self._drop_router()
+        self.local_text = self.local_reply_body = reply.body
+        self.manager.rpc_stats.downstream_rq_local += 1
+        self.respond(RpcResponse.of(self.rpc.version, b"", self.rpc.id, status=reply.status), True)
+
+    def _send_head(self, head: ResponseHead) -> None:
+        self.response_code = head.status
+        self.owner.send_head(self, head, True)
+        self.first_tx = self.owner.clock.now - self.start_s
+        self._response_done()
+
+    def _finish(self) -> None:
+        # Not before: what was received beside the head would be missed by a retry.
+        self.bytes_received = len(self.rpc.frame)
+        super()._finish()
+
+    def __repr__(self) -> str:
+        return f"<RpcStream {self.stream_id} {self.rpc!r} {self.response_code or ''}>"

@@ -1,0 +1,264 @@
+"""RPC to an upstream: one connection for many requests, for one at a time, or for one client alone, as the protocol wants it.
+
+Whole frames go out and come in. A request gets an id of this connection, for those of its clients may collide; its response
+is found by that id, and whoever answers the client puts the client's id back. Nothing of a frame is read but what the
+protocol's `from_server` reads. A response that nobody waits for (its request timed out, or the server is confused) is
+counted and dropped.
+
+A one-way request is over when it is written. A peer that has been silent for the protocol's heartbeat interval is asked for
+a sign of life, and is lost if none comes.
+"""
+
+from collections.abc import Iterator
+
+from mosn_xds.base.chance import Random
+from mosn_xds.base.errors import ResetReason
+from mosn_xds.base.stats import StatGroup
+from mosn_xds.data.codec.head import Fields, RequestHead, Version
+from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.net.keepalive import Keepalive
+from mosn_xds.data.upstream.api import StreamHandler
+from mosn_xds.data.upstream.host import Host
+from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS, MultiplexedConnection, MultiplexedStream
+from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
+
+_LAST_ID = 0x7FFFFFFF
+"""Ids are signed in some peers (Java's int)."""
+_JITTER = 0.15
+
+
+class RpcUpstreamStats(StatGroup):
+    """``cluster.NAME.PROTOCOL.``"""
+
+    COUNTERS = (
+        "heartbeat_sent",
+        "heartbeat_timeout",
+        "heartbeat_received",
+        "goaway_received",
+        "push_dropped",
+        "response_unmatched",
+        "decoding_error",
+    )
+    __slots__ = COUNTERS
+
+    heartbeat_sent: int
+    heartbeat_timeout: int
+    heartbeat_received: int
+    goaway_received: int
+    push_dropped: int
+    response_unmatched: int
+    decoding_error: int
+
+
+class RpcParts:
+    """What all RPC connections of one cluster and protocol share."""
+
+    __slots__ = ("protocol", "random", "stats")
+
+    def __init__(self, protocol: RpcProtocol, stats: RpcUpstreamStats, random: Random) -> None:
+        self.protocol = protocol
+        self.stats = stats
+        self.random = random
+
+
+class RpcStream(MultiplexedStream):
+    """One exchange; see `mosn_xds.data.upstream.api.UpstreamStream`. Frames are whole: there is no data beside the head."""
+
+    def __init__(self, connection: "RpcConnection", handler: StreamHandler, reused: bool) -> None:
+        super().__init__(connection.host, connection.local, connection.id, handler, reused)
+        self.connection: RpcConnection | None = connection
+        self.version: Version = connection.version
+
+    def unlink(self) -> None:
+        self.connection = None
+        self.handler = None
+
+    def send_head(self, head: RequestHead, end: bool) -> None:
+        del end
+        connection = self.connection
+        if connection is not None:
+            if not isinstance(head, RpcRequest):
+                raise TypeError(f"{head!r} is no RPC")
+            connection.begin(self, head)
+
+    def send_data(self, data: bytes, end: bool) -> None:
+        """A frame has no data beside it."""
+
+    def send_trailers(self, fields: Fields) -> None:
+        """As `send_data`."""
+
+    def reset(self) -> None:
+        connection = self.connection
+        if connection is not None:
+            connection.abandon(self)
+
+    def pause_reading(self) -> None:
+        """The connection is not this stream's alone: who reads slowly is asked to send less (`RpcServerConnection`)."""
+
+    def resume_reading(self) -> None:
+        """As `pause_reading`."""
+
+    def __repr__(self) -> str:
+        state = "over" if self.connection is None else "active"
+        return f"<RpcStream {self.id} {state} to {self.host.text}>"
+
+
+class RpcConnection(MultiplexedConnection[RpcStream]):
+    """One connection of a `ConnectionPool`, and the consumer of its wire."""
+
+    __slots__ = ("_framer", "_heard", "_last_id", "_parts", "_protocol", "_sent_oneway", "_single", "version")
+
+    def __init__(self, pool: ConnectionPool, parts: RpcParts, id: int) -> None:
+        self._parts = parts
+        self._protocol = parts.protocol
+        self._framer = Framer(parts.protocol)
+        self._single = parts.protocol.pool is PoolMode.PING_PONG
+        self._heard = False
+        self._last_id = 0
+        self._sent_oneway: list[RpcStream] = []
+        self.version = parts.protocol.version
+        expected = 1 if self._single else pool.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
+        super().__init__(pool, id, expected)
+
+    def make_stream(self, handler: StreamHandler, reused: bool) -> RpcStream:
+        return RpcStream(self, handler, reused)
+
+    def make_keepalive(self) -> Keepalive | None:
+        protocol = self._protocol
+        if not protocol.heartbeat_interval_s or not protocol.heartbeat(1):
+            return None
+        return Keepalive(
+            self.settings.reactor.timers,
+            self._parts.random,
+            interval_s=protocol.heartbeat_interval_s,
+            timeout_s=protocol.heartbeat_timeout_s,
+            jitter=_JITTER,
+            send=self._ask,
+            lost=self._on_silence,
+        )
+
+    # For the streams.
+
+    def begin(self, stream: RpcStream, request: RpcRequest) -> None:
+        protocol = self._protocol
+        wire = self.wire
+        frame = protocol.edit_request(request) if request.fields != request.original else request.frame
+        if request.limit_s is not None:
+            frame = protocol.with_timeout(frame, request.limit_s)
+        streams = self._streams
+        del streams[stream.id]
+        stream.id = id = self._next_id()
+        streams[id] = stream
+        frame = protocol.with_id(frame, id)
+        stream.began_at = wire.bytes_sent + wire.pending_bytes
+        stream.bytes_sent = len(frame)
+        wire.write(frame)
+        if request.kind is Kind.ONEWAY:
+            if not self._sent_oneway:
+                self.settings.reactor.defer(self._complete_oneway)
+            self._sent_oneway.append(stream)
+
+    def _next_id(self) -> int:
+        id = self._last_id
+        while True:
+            id = id + 1 if id < _LAST_ID else 1
+            if id not in self._streams:
+                self._last_id = id
+                return id
+
+    def _complete_oneway(self) -> None:
+        """What was written needs no answer: that is the answer."""
+        sent, self._sent_oneway = self._sent_oneway, []
+        for stream in sent:
+            handler = stream.handler
+            if handler is not None:
+                self._end(stream)
+                handler.on_response_head(RpcResponse.of(self.version, b"", 0, status=200), True)
+
+    def abandon(self, stream: RpcStream) -> None:
+        """The handler gave up. Its response, should it come, finds nobody; with one exchange at a time nothing else can come,
+        so that connection ends."""
+        self.settings.stats.upstream_rq_tx_reset += 1
+        if self._single and stream.id > 0:
+            self._draining = True
+        self._end(stream)
+
+    # For the wire.
+
+    def on_data(self, data: bytes) -> None:
+        self._heard = True
+        if self._keepalive is not None:
+            self._keepalive.heard()
+        framer = self._framer
+        for frame in framer.receive(data):
+            try:
+                message = self._protocol.from_server(frame)
+            except BadFrame as error:
+                self._on_bad(str(error))
+                break
+            if isinstance(message, RpcResponse) and message.kind is Kind.RESPONSE:
+                self._on_response(message, len(frame))
+            else:
+                self._on_other(message.kind, message)
+            if self._over:
+                break
+        else:
+            if framer.bad:
+                self._on_bad(framer.bad)
+        self._meter.count_bytes(self.wire)
+
+    def _on_response(self, response: RpcResponse, size: int) -> None:
+        stream = self._streams.get(response.id) if not self._single else next(iter(self._streams.values()), None)
+        handler = stream.handler if stream is not None else None
+        if stream is None or handler is None or stream.id <= 0:
+            self._parts.stats.response_unmatched += 1
+            return
+        stream.bytes_received = size
+        self._end(stream)
+        handler.on_response_head(response, True)
+
+    def _on_other(self, kind: Kind, message: RpcRequest | RpcResponse) -> None:
+        """The rarer ones."""
+        stats = self._parts.stats
+        if kind is Kind.HEARTBEAT and isinstance(message, RpcRequest):
+            stats.heartbeat_received += 1
+            reply = self._protocol.heartbeat_reply(message)
+            if reply:
+                self.wire.write(reply)
+        elif kind is Kind.HEARTBEAT_REPLY:
+            if self._keepalive is not None:
+                self._keepalive.answered()
+        elif kind is Kind.GOAWAY:
+            stats.goaway_received += 1
+            self._go_away()
+        else:
+            stats.push_dropped += 1
+
+    def _on_bad(self, reason: str) -> None:
+        """What the peer says cannot be read; nothing after it can, either."""
+        del reason
+        self._parts.stats.decoding_error += 1
+        self.settings.stats.upstream_cx_protocol_error += 1
+        if not self._over:
+            self._fail_all(ResetReason.PROTOCOL_ERROR)
+            self.wire.close(flush=False)
+
+    # Time.
+
+    def _ask(self) -> None:
+        keepalive = self._keepalive
+        if self._heard and keepalive is not None:
+            self._heard = False
+            keepalive.answered()
+            return
+        self._parts.stats.heartbeat_sent += 1
+        self.wire.write(self._protocol.heartbeat(self._next_id()))
+
+    def _on_silence(self) -> None:
+        self._parts.stats.heartbeat_timeout += 1
+        super()._on_silence()
+
+
+def rpc_pool(host: Host, settings: PoolSettings, parts: RpcParts, ids: Iterator[int]) -> ConnectionPool:
+    """A pool of RPC connections; `ids` numbers connections."""
+    return ConnectionPool(host, settings, lambda pool: RpcConnection(pool, parts, next(ids)))
