@@ -21,16 +21,19 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.http2 import ENGINES
 from mosn_xds.data.listener.manager import ListenerManager
 from mosn_xds.data.match.routes import RouteTable
+from mosn_xds.data.match.rpc_routes import RpcTable
 from mosn_xds.data.net.local_address import local_address
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.log_file import FileStats, LogFiles
 from mosn_xds.data.proxy.context import Task, WorkerContext
 from mosn_xds.data.proxy.downstream import Drain
 from mosn_xds.data.proxy.route_plan import planner
+from mosn_xds.data.proxy.rpc.plan import rpc_planner
 from mosn_xds.data.upstream.manager import ClusterManager
 from mosn_xds.spec import cluster as cluster_spec
 from mosn_xds.spec import listener as listener_spec
 from mosn_xds.spec import route as route_spec
+from mosn_xds.spec import rpc as rpc_spec
 from mosn_xds.spec.feed import Configure, DrainStrategy, Drop, HostStat, Put
 from mosn_xds.spec.snapshot import Kind
 from mosn_xds.spec.tls import Secret
@@ -71,6 +74,8 @@ class Engine:
         self._listeners = ListenerManager(self.context)
         self._planner = planner(self.context.environment)
         self._routes: dict[str, RouteTable] = {}
+        self._rpc_planner = rpc_planner(self.context.environment)
+        self._rpc_routes: dict[str, RpcTable] = {}
         self._drops: list[Drop] = []
         self._leaving: dict[tuple[Kind, str], None] = {}
         """Clusters, endpoints and secrets that no generation has any more, in the order of their removal."""
@@ -78,6 +83,7 @@ class Engine:
         self._decode_cluster = msgspec.msgpack.Decoder(cluster_spec.Cluster)
         self._decode_endpoints = msgspec.msgpack.Decoder(cluster_spec.Endpoints)
         self._decode_routes = msgspec.msgpack.Decoder(route_spec.RouteTable)
+        self._decode_rpc_routes = msgspec.msgpack.Decoder(rpc_spec.RpcRouteTable)
         self._decode_listener = msgspec.msgpack.Decoder(listener_spec.Listener)
         self.generation = 0
 
@@ -111,6 +117,10 @@ class Engine:
                 self._routes[item.name] = RouteTable.build(
                     self._decode_routes.decode(item.raw), self._planner, previous
                 )
+            elif item.kind is Kind.RPC_ROUTE_TABLE:
+                self._rpc_routes[item.name] = RpcTable.build(
+                    self._decode_rpc_routes.decode(item.raw), self._rpc_planner
+                )
             else:
                 self._listeners.stage(self._decode_listener.decode(item.raw))
         except msgspec.MsgspecError as error:
@@ -121,6 +131,9 @@ class Engine:
         for name, table in self._routes.items():
             self.context.route_slot(name).current = table
         self._routes.clear()
+        for name, rpc_table in self._rpc_routes.items():
+            self.context.rpc_route_slot(name).current = rpc_table
+        self._rpc_routes.clear()
         self._listeners.publish()
         leaving: dict[Kind, dict[tuple[Kind, str], None]] = {kind: {} for kind in _LEAVING}
         for drop in self._drops:
@@ -129,6 +142,8 @@ class Engine:
             elif drop.kind is Kind.ROUTE_TABLE:
                 # Nobody who takes new connections refers to it. Connections that drain are served by it to their end.
                 self.context.route_slots.pop(drop.name, None)
+            elif drop.kind is Kind.RPC_ROUTE_TABLE:
+                self.context.rpc_route_slots.pop(drop.name, None)
             else:
                 leaving[drop.kind][drop.kind, drop.name] = None
         self._drops.clear()

@@ -14,6 +14,7 @@ import msgspec
 from mosn_xds.spec.cluster import Cluster, Endpoints
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.route import RouteTable
+from mosn_xds.spec.rpc import RpcRouteTable
 from mosn_xds.spec.tls import Secret
 
 
@@ -24,19 +25,21 @@ class Kind(IntEnum):
     CLUSTER = 1
     ENDPOINTS = 2
     ROUTE_TABLE = 3
-    LISTENER = 4
+    RPC_ROUTE_TABLE = 4
+    LISTENER = 5
 
 
-SPEC_TYPES: Mapping[Kind, type[Secret] | type[Cluster] | type[Endpoints] | type[RouteTable] | type[Listener]] = (
-    MappingProxyType(
-        {
-            Kind.SECRET: Secret,
-            Kind.CLUSTER: Cluster,
-            Kind.ENDPOINTS: Endpoints,
-            Kind.ROUTE_TABLE: RouteTable,
-            Kind.LISTENER: Listener,
-        }
-    )
+SPEC_TYPES: Mapping[
+    Kind, type[Secret] | type[Cluster] | type[Endpoints] | type[RouteTable] | type[RpcRouteTable] | type[Listener]
+] = MappingProxyType(
+    {
+        Kind.SECRET: Secret,
+        Kind.CLUSTER: Cluster,
+        Kind.ENDPOINTS: Endpoints,
+        Kind.ROUTE_TABLE: RouteTable,
+        Kind.RPC_ROUTE_TABLE: RpcRouteTable,
+        Kind.LISTENER: Listener,
+    }
 )
 
 _encoder = msgspec.msgpack.Encoder()
