@@ -29,9 +29,9 @@ class Kind(IntEnum):
     LISTENER = 5
 
 
-SPEC_TYPES: Mapping[
-    Kind, type[Secret] | type[Cluster] | type[Endpoints] | type[RouteTable] | type[RpcRouteTable] | type[Listener]
-] = MappingProxyType(
+_Published = Secret | Cluster | Endpoints | RouteTable | RpcRouteTable | Listener
+
+SPEC_TYPES: Mapping[Kind, type[_Published]] = MappingProxyType(
     {
         Kind.SECRET: Secret,
         Kind.CLUSTER: Cluster,
