@@ -19,6 +19,8 @@ from mosn_xds.base.errors import ConfigError
 
 STREAM_FILTERS = "mosn_xds.stream_filters"
 """The entry point group of HTTP filters."""
+PROTOCOLS = "mosn_xds.protocols"
+"""The entry point group of RPC protocols."""
 
 
 class ExtensionOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

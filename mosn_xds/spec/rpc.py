@@ -71,11 +71,10 @@ RpcPredicate = ValueTest | PropertyTest | AllOf | AnyOf | Not
 
 
 class RpcOnMatch(Spec, frozen=True):
-    """Where a match leads: to a `route`, or to a further `matcher`. With `keep_matching` it is passed by."""
+    """Where a match leads: to a `route`, or to a further `matcher`."""
 
     route: Route | None = None
     matcher: "RpcMatcher | None" = None
-    keep_matching: bool = False
 
 
 class RpcMatchEntry(Spec, frozen=True):
@@ -105,7 +104,7 @@ class RpcMatcher(Spec, frozen=True):
 
 
 class RpcVirtualHost(Spec, frozen=True):
-    """Routes for a set of hosts; domains as of a `mosn_xds.spec.route.VirtualHost`, lower-case."""
+    """Routes for a set of hosts; domains as of a `mosn_xds.spec.route.VirtualHost`, but in their own case."""
 
     name: str
     domains: tuple[str, ...]

@@ -12,19 +12,23 @@ from mosn_xds.base.errors import ConfigError
 
 
 class DomainTable:
-    """Positions by domain. Raises ConfigError for a domain that is there twice."""
+    """Positions by domain. Raises ConfigError for a domain that is there twice.
 
-    __slots__ = ("_default", "_exact", "_prefixes", "_suffixes", "domains")
+    `any_case`: as host names are compared; RPC services keep their case.
+    """
 
-    def __init__(self, domains: Sequence[tuple[str, ...]]) -> None:
+    __slots__ = ("_any_case", "_default", "_exact", "_prefixes", "_suffixes", "domains")
+
+    def __init__(self, domains: Sequence[tuple[str, ...]], *, any_case: bool = True) -> None:
         self.domains = tuple(domains)
+        self._any_case = any_case
         self._exact: dict[bytes, int] = {}
         self._default = -1
         suffixes: dict[int, dict[bytes, int]] = {}
         prefixes: dict[int, dict[bytes, int]] = {}
         for position, names in enumerate(self.domains):
             for name in names:
-                text = name.lower().encode()
+                text = (name.lower() if any_case else name).encode()
                 if text == b"*":
                     if self._default >= 0:
                         raise ConfigError("Only a single wildcard domain is permitted")
@@ -42,8 +46,9 @@ class DomainTable:
         return f"<DomainTable {sum(map(len, self.domains))} domains>"
 
     def find(self, host: bytes) -> int:
-        """The position of the virtual host, or -1. `host` is an authority as it came, in any case."""
-        host = host.lower()
+        """The position of the virtual host, or -1. `host` is an authority as it came."""
+        if self._any_case:
+            host = host.lower()
         position = self._exact.get(host)
         if position is not None:
             return position

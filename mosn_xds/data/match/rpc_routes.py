@@ -1,9 +1,9 @@
 """Route tables of RPC proxies: virtual hosts, and in each a matcher tree compiled to closures.
 
 A tree is walked as Envoy walks it (matching_api.html): the entries of a list in order, a map by its key, prefixes from the
-longest to the shortest; what matches but leads nowhere, or says `keep_matching`, is as if it had not matched; in the end
-there is `on_no_match`. The leaves are `mosn_xds.data.match.routes.Route`, with the plan that the layers above compile,
-so that whoever serves HTTP by a `RouteTable` serves RPCs by an `RpcTable`.
+longest to the shortest; what matches but leads nowhere is as if it had not matched; in the end there is `on_no_match`. The
+leaves are `mosn_xds.data.match.routes.Route`, with the plan that the layers above compile, so that whoever serves HTTP by a
+`RouteTable` serves RPCs by an `RpcTable`.
 
 An input that is not there matches nothing, hence a negation of it everything. Properties are asked for by the head's `get`,
 which minds their case first and ignores it then.
@@ -88,7 +88,7 @@ class RpcTable:
                 hosts.append(RpcHost(host, frame, planner))
             except ConfigError as error:
                 raise error.under(f"virtual_hosts[{position}]") from None
-        return cls(frame, DomainTable(tuple([host.domains for host in table.virtual_hosts])), hosts)
+        return cls(frame, DomainTable(tuple([host.domains for host in table.virtual_hosts]), any_case=False), hosts)
 
     def __repr__(self) -> str:
         return f"<RpcTable {self.name} {len(self.virtual_hosts)} virtual hosts>"
@@ -126,8 +126,6 @@ def _nowhere(head: PropertyView) -> Route | None:
 
 
 def _compile_on_match(on_match: spec.RpcOnMatch, leaf: _Leaf) -> _Walk:
-    if on_match.keep_matching:
-        return _nowhere
     if on_match.matcher is not None:
         return _compile_matcher(on_match.matcher, leaf)
     if on_match.route is None:

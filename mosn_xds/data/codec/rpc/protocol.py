@@ -21,11 +21,10 @@ from mypy_extensions import mypyc_attr
 from mosn_xds.data.codec.head import Version
 from mosn_xds.data.codec.rpc.messages import RpcMessage, RpcRequest, RpcResponse
 from mosn_xds.data.codec.rpc.options import RpcOptions
-from mosn_xds.spec.extensions import Extension, ExtensionOptions
+from mosn_xds.spec.extensions import PROTOCOLS, Extension, ExtensionOptions
 
 MORE: Final = 0
 """From `frame_bytes`: too little has come to know."""
-PROTOCOLS: Final = "mosn_xds.protocols"
 
 
 class Sniff(Enum):

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.codec.rpc import RpcProtocol
-from mosn_xds.data.codec.rpc.protocol import PROTOCOLS
-from mosn_xds.spec.extensions import Extensions
+from mosn_xds.spec.extensions import PROTOCOLS, Extensions
 from mosn_xds.spec.rpc import ProtocolUse
 
 
