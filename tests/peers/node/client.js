@@ -52,7 +52,9 @@ class SofaCaller {
     const version = command.version || VERSION;
     const key = `${interfaceName}:${version}`;
     if (!this.consumers.has(key)) {
-      const consumer = this.client.createConsumer({ interfaceName, version, serverHost: `${host}:${port}` });
+      const consumer = this.client.createConsumer({
+        interfaceName, version, group: '', serverHost: `${host}:${port}`,
+      });
       this.consumers.set(key, consumer);
     }
     const consumer = this.consumers.get(key);
@@ -141,7 +143,7 @@ class Dubbo2Caller {
     const key = `${dubboInterface}:${version}`;
     if (!this.proxies.has(key)) {
       const method = (...values) => values.map(value =>
-        (typeof value === 'number' ? this.java.Integer(value) : this.java.String(value)));
+        (typeof value === 'number' ? { $class: 'int', $: value } : this.java.String(value)));
       const methods = {};
       for (const name of [ 'echo', 'who', 'slow', 'big', 'nothing', 'fail', 'crash', 'note', 'noted' ]) {
         methods[name] = method;

@@ -15,8 +15,8 @@ function echoService(name, failure) {
     async nothing() { return null; },
     async fail(text) { return failure(text); },
     async crash(text) { throw new Error(text); },
-    async note() { noted += 1; return noted; },
-    async noted() { return noted; },
+    async note() { noted += 1; return String(noted); },
+    async noted() { return String(noted); }, // dubbo-remoting cannot encode a zero
   };
 }
 

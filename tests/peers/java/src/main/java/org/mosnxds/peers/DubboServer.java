@@ -1,0 +1,39 @@
+package org.mosnxds.peers;
+
+import org.apache.dubbo.config.ApplicationConfig;
+import org.apache.dubbo.config.ProtocolConfig;
+import org.apache.dubbo.config.RegistryConfig;
+import org.apache.dubbo.config.ServiceConfig;
+import org.apache.dubbo.config.bootstrap.DubboBootstrap;
+
+/** java DubboServer PORT NAME: Apache Dubbo serves the Echo service, dubbo protocol. Its first line says where. */
+public final class DubboServer {
+    private DubboServer() {}
+
+    public static void main(String[] arguments) throws Exception {
+        int port = Integer.parseInt(arguments[0]);
+        ProtocolConfig protocol = new ProtocolConfig("dubbo", port);
+        protocol.setHost("127.0.0.1");
+        protocol.setSerialization("hessian2");
+        protocol.setPayload(64 * 1024 * 1024);
+        ServiceConfig<Echo> service = new ServiceConfig<>();
+        service.setInterface(Echo.class);
+        service.setVersion(Echo.VERSION);
+        service.setRef(new EchoService(arguments[1]));
+        DubboBootstrap.getInstance()
+                .application(application())
+                .registry(new RegistryConfig("N/A"))
+                .protocol(protocol)
+                .service(service)
+                .start();
+        new Commands(System.out).say("listening", port, "name", arguments[1]);
+        Thread.currentThread().join();
+    }
+
+    static ApplicationConfig application() {
+        ApplicationConfig application = new ApplicationConfig("peers");
+        application.setQosEnable(false);
+        application.setSerializeCheckStatus("WARN");
+        return application;
+    }
+}
