@@ -124,7 +124,7 @@ class RpcServerConnection(ServerConnection):
         request = stream.rpc
         protocol = self._protocol
         if isinstance(head, RpcResponse) and head.frame:
-            frame = protocol.edit_response(head) if head.fields != head.original else head.frame
+            frame = protocol.edit_response(head) if head.edited else head.frame
             frame = protocol.with_id(frame, request.id)
         else:
             reason = stream.local_text.decode("utf-8", "replace") or stream.details

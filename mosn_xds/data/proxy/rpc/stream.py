@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
 _NR = int(ResponseFlag.NR)
+_NO_ROUTE = Reply(404, details="route_not_found", flags=_NR)
 
 
 class RpcStream(Stream):
@@ -54,6 +55,13 @@ class RpcStream(Stream):
             self.route_name = route.name
             self._choose_cluster(route)
         return True
+
+    def _forward(self) -> None:
+        if self.route is None:
+            self.hcm.stats.no_route += 1
+            self.reply(_NO_ROUTE)
+        else:
+            super()._forward()
 
     def reply(self, reply: Reply) -> None:
         if self.ended:
