@@ -142,7 +142,7 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
     def begin(self, stream: RpcStream, request: RpcRequest) -> None:
         protocol = self._protocol
         wire = self.wire
-        frame = protocol.edit_request(request) if request.fields != request.original else request.frame
+        frame = protocol.edit_request(request) if request.edited else request.frame
         if request.limit_s is not None:
             frame = protocol.with_timeout(frame, request.limit_s)
         streams = self._streams
