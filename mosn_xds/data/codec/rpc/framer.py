@@ -63,7 +63,7 @@ class Framer:
             self.bad = "frame_too_large"
         elif wanted < 0 or (not wanted and len(data) - at >= self._protocol.head_bytes):
             self.bad = "no_frame"
-        return wanted
+        return 0 if self.bad else wanted
 
     def __repr__(self) -> str:
         return f"<Framer {self._protocol.name} {self.bad or f'{self.pending_bytes} bytes pending'}>"
