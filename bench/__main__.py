@@ -36,6 +36,8 @@ BULK_CONNECTIONS = 4
 HTTP2_CONNECTIONS = 8
 HTTP2_STREAMS = 16
 HANDSHAKES = 8
+RPC_CONNECTIONS = 8
+RPC_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ SCENARIOS = [
     Scenario("grpc unary", chains.grpc, "nginx http2", "grpc", "us/call", 0.9),
     Scenario("http over tls", chains.tls, "nginx", "https", "us/request", 0.9),
     Scenario("handshakes", chains.mutual_tls, "nginx", "handshakes", "us/handshake", 0.9),
+    Scenario("dubbo", chains.rpc("dubbo"), "rpc", "dubbo", "us/call", 0.8),
+    # Envoy knows no Bolt: beside it stands its Dubbo, with content of the same size.
+    Scenario("bolt", chains.rpc("bolt"), "rpc", "bolt", "us/call", 0.8),
     Scenario("tcp ping-pong", chains.tcp, "echo", "pingpong", "us/exchange", 1.0),
     Scenario("tcp download", chains.tcp, "source", "download", "s/GB", 1.1),
     Scenario("tcp upload", chains.tcp, "sink", "upload", "s/GB", 1.1),
@@ -139,8 +144,8 @@ class Bench:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._server(scenario, upstream_port))
             running = {one: stack.enter_context(self._proxy(scenario, one, upstream_port)) for one in self._subjects}
-            for _, port in running.values():
-                self._load(scenario, port, 1.0)
+            for proxy, port in running.values():
+                self._load(scenario, proxy.kind, port, 1.0)
             time.sleep(1.0)
             for number in range(self._rounds):
                 order = self._subjects if number % 2 == 0 else self._subjects[::-1]
@@ -154,7 +159,7 @@ class Bench:
     def _measure(self, scenario: Scenario, proxy: Proxy, port: int) -> Round:
         pids = proxy.pids()
         before = cpu_s(pids)
-        load = self._load(scenario, port, self._seconds)
+        load = self._load(scenario, proxy.kind, port, self._seconds)
         used_s = cpu_s(pids) - before
         scale = 1e9 if scenario.unit == "s/GB" else 1e6
         per_unit = used_s / max(load.units, 1) * scale
@@ -170,7 +175,7 @@ class Bench:
         for one, found in pids.items():
             results[one].idle_percent = (cpu_s(found) - before[one]) / span_s * 100
 
-    def _load(self, scenario: Scenario, port: int, seconds: float) -> peers.Load:
+    def _load(self, scenario: Scenario, kind: ProxyKind, port: int, seconds: float) -> peers.Load:
         if scenario.load == "http":
             return peers.http_load(self._folder, port, scenario.host, "/", CONNECTIONS, seconds, self.load_core)
         if scenario.load == "https":
@@ -181,6 +186,9 @@ class Bench:
             return peers.handshake_load(self._folder, client, port, HANDSHAKES, seconds, self.load_core)
         if scenario.load == "grpc":
             return peers.grpc_load(self._folder, port, HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
+        if scenario.server == "rpc":
+            protocol = "dubbo" if kind is ProxyKind.ENVOY else scenario.load
+            return peers.rpc_load(protocol, port, RPC_CONNECTIONS, RPC_WINDOW, seconds, self.load_core)
         if scenario.load == "http2":
             return peers.http2_load(port, scenario.host, "/", HTTP2_CONNECTIONS, HTTP2_STREAMS, seconds, self.load_core)
         count = CONNECTIONS if scenario.load == "pingpong" else BULK_CONNECTIONS
@@ -194,6 +202,8 @@ class Bench:
         if scenario.server == "nginx http2 mtls":
             tls = (chains.certificate("upstream"), chains.authority().root)
             return peers.nginx_http2(self._folder, port, self.load_core, tls)
+        if scenario.server == "rpc":
+            return peers.rpc_server(port, self.load_core)
         return peers.tcp_server(scenario.server, port, self.load_core)
 
     @contextlib.contextmanager

@@ -8,6 +8,7 @@ only Istio's own build has. Time-outs, retries and statistics stay armed in ever
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,7 @@ Config = dict[str, Any]
 _TYPE = "type.googleapis.com/"
 _LISTENER = f"{_TYPE}envoy.config.listener.v3.Listener"
 _CLUSTER = f"{_TYPE}envoy.config.cluster.v3.Cluster"
+_GENERIC = f"{_TYPE}envoy.extensions.filters.network.generic_proxy"
 _ROUTES = f"{_TYPE}envoy.config.route.v3.RouteConfiguration"
 _MESH_LISTENER = "127.0.0.1_8081"
 _MESH_ROUTES = "8081"
@@ -232,6 +234,45 @@ def _static(cluster: Config, upstream_port: int) -> Config:
         return cluster
     made = {key: value for key, value in cluster.items() if key not in ("eds_cluster_config", "type")}
     return {**made, "type": "STATIC", "load_assignment": _assignment(cluster["name"], upstream_port)}
+
+
+def rpc(protocol: str) -> Callable[[ProxyKind, int, int, int], Config]:
+    """A generic proxy that finds its route by service; a time-out and a retry policy. Envoy's speaks Dubbo."""
+    codecs = {
+        "dubbo": {
+            "name": "envoy.generic_proxy.codecs.dubbo",
+            "typed_config": {"@type": f"{_GENERIC}.codecs.dubbo.v3.DubboCodecConfig"},
+        },
+        "bolt": {
+            "name": "bolt",
+            "typed_config": {"@type": f"{_TYPE}xds.type.v3.TypedStruct", "type_url": f"{_TYPE}bolt", "value": {}},
+        },
+    }
+
+    def config(kind: ProxyKind, admin_port: int, port: int, upstream_port: int) -> Config:
+        action = {
+            "@type": f"{_GENERIC}.action.v3.RouteAction",
+            "cluster": "up",
+            "timeout": "15s",
+            "retry_policy": {"num_retries": 2},
+        }
+        leaf = {"action": {"name": "route", "typed_config": action}}
+        service = {"@type": f"{_GENERIC}.matcher.v3.ServiceMatchInput"}
+        services = {"com.example.Echo": leaf, "com.example.Echo:1.0": leaf}
+        matcher = {"input": {"name": "service", "typed_config": service}, "exact_match_map": {"map": services}}
+        router = {"@type": f"{_GENERIC}.router.v3.Router"}
+        proxy = {
+            "@type": f"{_GENERIC}.v3.GenericProxy",
+            "stat_prefix": "bench",
+            "codec_config": codecs["dubbo" if kind is ProxyKind.ENVOY else protocol],
+            "filters": [{"name": "envoy.filters.generic.router", "typed_config": router}],
+            "route_config": {"name": "all", "routes": {"matcher_tree": matcher}},
+        }
+        filters = [{"name": "envoy.filters.network.generic_proxy", "typed_config": proxy}]
+        listener = {"name": "bench", "address": _address(port), "filter_chains": [{"filters": filters}]}
+        return bootstrap(admin_port, [listener], [_cluster("up", upstream_port)])
+
+    return config
 
 
 def _cluster(name: str, port: int) -> Config:

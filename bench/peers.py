@@ -160,6 +160,13 @@ def tcp_server(mode: str, port: int, core: int | None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def rpc_server(port: int, core: int | None) -> Iterator[None]:
+    """A server of Bolt and Dubbo that answers every call with content of 1 KiB."""
+    with running([*pinned(core), sys.executable, "-m", "bench.rpc_peer", "serve", str(port)], port):
+        yield
+
+
 def http_load(
     folder: Path,
     port: int,
@@ -236,7 +243,13 @@ def tcp_load(mode: str, port: int, connections: int, seconds: float, core: int |
     return _generator([mode, str(port), str(connections), str(seconds)], core)
 
 
-def _generator(options: list[str], core: int | None) -> Load:
-    command = [*pinned(core), sys.executable, "-m", "bench.generator", *options]
+def rpc_load(protocol: str, port: int, connections: int, window: int, seconds: float, core: int | None) -> Load:
+    """Calls of Bolt or Dubbo with content of 1 KiB, `window` at once on each connection."""
+    options = ["load", protocol, str(port), str(connections), str(window), str(seconds)]
+    return _generator(options, core, module="bench.rpc_peer")
+
+
+def _generator(options: list[str], core: int | None, *, module: str = "bench.generator") -> Load:
+    command = [*pinned(core), sys.executable, "-m", module, *options]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     return Load(**json.loads(output.splitlines()[-1]))
