@@ -1,0 +1,144 @@
+"""Dubbo's messages: heads whose properties are the attachments, read when somebody asks for one.
+
+Attachments stand behind the arguments, and most messages pass without a look at them. So a message keeps its frame, and
+where in it what is unread begins, and `fields` reads on; until then `original` is None. Attachments that cannot be read are
+none, as for Envoy: it is too late then to refuse the message, and its frame goes on as it came.
+
+What stands in front of the arguments answers to names of its own, `VERSION` and others below, before any attachment of such
+a name. Like Envoy's they cannot be set, which makes an attachment; Java's servers go by that.
+
+(Structs, as every head: msgspec.Struct.)
+"""
+
+from copy import copy
+from typing import Final
+
+from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.codec.rpc.dubbo import attachments, hessian2
+from mosn_xds.data.codec.rpc.messages import BadFrame, RpcRequest, RpcResponse
+
+HEAD_BYTES: Final = 16
+"""Before the body, in each frame."""
+
+DUBBO: Final = b"dubbo"
+VERSION: Final = b"version"
+GENERIC_METHOD: Final = b"generic.method"
+RESULT: Final = b"result"
+
+GENERIC: Final = (b"$invoke", b"$invokeAsync")
+"""What the methods of a generic service are called; the one that is meant is their first argument."""
+
+# Where structs keep what the properties below stand before.
+_request_fields = RequestHead.__dict__["fields"]
+_response_fields = ResponseHead.__dict__["fields"]
+
+
+class DubboRequest(RpcRequest, gc=False):
+    """A request. `types_at` is where in `frame` the types of the arguments stand.
+
+    `get` knows `VERSION`, of the service, `DUBBO`, the version of that, and of calls of a generic service
+    `GENERIC_METHOD`, besides attachments.
+    """
+
+    types_at: int = 0
+
+    @property  # type: ignore[misc]
+    def fields(self) -> Fields:
+        if self.original is None:
+            self._read()
+        fields: Fields = _request_fields.__get__(self)
+        return fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        if self.original is None:
+            self._read()
+        _request_fields.__set__(self, fields)
+
+    @property
+    def edited(self) -> bool:
+        return self.original is not None and self.fields != self.original
+
+    def get(self, name: bytes) -> bytes | None:
+        own = self._own(name)
+        return super().get(name) if own is None else own
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        own = self._own(name)
+        return super().get_all(name) if own is None else [own]
+
+    def copy(self) -> "DubboRequest":
+        """A head of its own with the same content and the same frame."""
+        twin = copy(self)
+        _request_fields.__set__(twin, list(_request_fields.__get__(self)))
+        return twin
+
+    def _own(self, name: bytes) -> bytes | None:
+        frame = self.frame
+        if name == VERSION:
+            _, at = hessian2.read_string(frame, HEAD_BYTES)
+            _, at = hessian2.read_string(frame, at)
+            return hessian2.read_string(frame, at)[0]
+        if name == DUBBO:
+            return hessian2.read_string(frame, HEAD_BYTES)[0]
+        if name == GENERIC_METHOD and self.method in GENERIC:
+            try:
+                _, at = hessian2.read_string(frame, self.types_at)
+                return hessian2.read_string(frame, at)[0]
+            except BadFrame:
+                return None
+        return None
+
+    def _read(self) -> None:
+        classes: list[int] = []
+        try:
+            at = attachments.after_arguments(self.frame, self.types_at, classes)
+            found = attachments.read(self.frame, at, classes)
+        except BadFrame:
+            found = []
+        self.original = found
+        _request_fields.__set__(self, list(found))
+
+
+class DubboResponse(RpcResponse, gc=False):
+    """A response with a result. `get` knows `RESULT`, which says what that is, besides attachments.
+
+    `result` is ``value``, ``null`` or ``exception``; `value_at` is where in `frame` it stands, or where the attachments do if
+    it is null.
+    """
+
+    result: bytes = b""
+    value_at: int = 0
+
+    @property  # type: ignore[misc]
+    def fields(self) -> Fields:
+        if self.original is None:
+            self._read()
+        fields: Fields = _response_fields.__get__(self)
+        return fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        if self.original is None:
+            self._read()
+        _response_fields.__set__(self, fields)
+
+    @property
+    def edited(self) -> bool:
+        return self.original is not None and self.fields != self.original
+
+    def get(self, name: bytes) -> bytes | None:
+        return self.result if name == RESULT else super().get(name)
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        return [self.result] if name == RESULT else super().get_all(name)
+
+    def _read(self) -> None:
+        classes: list[int] = []
+        try:
+            at = attachments.after_value(self.frame, self.value_at, self.result, classes)
+            found = attachments.read(self.frame, at, classes)
+        except BadFrame:
+            found = []
+        self.original = found
+        _response_fields.__set__(self, list(found))
