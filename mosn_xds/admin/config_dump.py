@@ -16,6 +16,15 @@ PREFIX = "type.googleapis.com/"
 CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTES = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+RPC_ROUTES = tuple(
+    f"{PREFIX}envoy.extensions.filters.network.{name}"
+    for name in (
+        "generic_proxy.v3.RouteConfiguration",
+        "dubbo_proxy.v3.MultipleRouteConfiguration",
+        "thrift_proxy.v3.RouteConfiguration",
+    )
+)
+"""Route tables of RPC proxies stand among HTTP's."""
 ENDPOINTS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 
@@ -126,9 +135,13 @@ class ConfigDump:
 
     def _routes(self, pattern: Any) -> dict[str, Any]:
         section: dict[str, Any] = {"@type": _ADMIN + "RoutesConfigDump"}
-        inline = [self._static_entry(one, ROUTES, "route_config") for one in self._agent.static_resources(ROUTES)]
+        inline: list[Any] = []
+        dynamic: list[Any] = []
+        for url in (ROUTES, *RPC_ROUTES):
+            inline += [self._static_entry(one, url, "route_config") for one in self._agent.static_resources(url)]
+            views = self._dynamic(url, pattern)
+            dynamic += [entry for view in views if (entry := _entry(view, "route_config", url))]
         _add(section, "static_route_configs", inline)
-        dynamic = [entry for view in self._dynamic(ROUTES, pattern) if (entry := _entry(view, "route_config", ROUTES))]
         _add(section, "dynamic_route_configs", dynamic)
         return section
 

@@ -30,7 +30,18 @@ import trio
 from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
 from mosn_xds.base.stats import StatRegistry
-from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, RESOURCE_TYPES, SDS, ResourceType
+from mosn_xds.control.ads.resource_types import (
+    CDS,
+    DRDS,
+    EDS,
+    GENERIC_RDS,
+    LDS,
+    RDS,
+    RESOURCE_TYPES,
+    SDS,
+    TRDS,
+    ResourceType,
+)
 from mosn_xds.control.closed import stand_ins
 from mosn_xds.control.dns_clusters import DnsCluster
 from mosn_xds.control.intake import need_keys
@@ -54,6 +65,14 @@ QUIET_S = 0.01
 GATHER_S = 0.1
 """A burst ends when nothing changed for `QUIET_S`; it is not gathered for longer than `GATHER_S`."""
 
+
+_TABLES = (
+    (RDS, Kind.ROUTE_TABLE),
+    (GENERIC_RDS, Kind.RPC_ROUTE_TABLE),
+    (DRDS, Kind.RPC_ROUTE_TABLE),
+    (TRDS, Kind.RPC_ROUTE_TABLE),
+)
+"""The kinds of route tables, and what they are to a worker."""
 
 _log = logging.getLogger("mosn_xds.control")
 
@@ -208,15 +227,16 @@ class Assembler:
 
     def _settle_tables(self, now: float) -> None:
         known: set[ResourceKey] = set()
-        for record in list(self._store.of_type(RDS.url)):
-            if record.good is None:
-                continue
-            known.add(record.key)
-            slot = self.tables.setdefault(record.key, Slot(record.key.name))
-            if slot.propose(record.good, now):
-                slot.waits_for = tuple(self._waits_for_clusters(record.good.product, slot.held_since, now))
-                if not slot.waits_for:
-                    self._activate(slot, Kind.ROUTE_TABLE)
+        for table, kind in _TABLES:
+            for record in list(self._store.of_type(table.url)):
+                if record.good is None:
+                    continue
+                known.add(record.key)
+                slot = self.tables.setdefault(record.key, Slot(record.good.product.name))
+                if slot.propose(record.good, now):
+                    slot.waits_for = tuple(self._waits_for_clusters(record.good.product, slot.held_since, now))
+                    if not slot.waits_for:
+                        self._activate(slot, kind)
         for key in [key for key in self.tables if key not in known]:
             self._remove(self.tables, key)  # nobody refers to it any more
 

@@ -16,7 +16,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from mosn_xds.admin.app import AdminApp
-from mosn_xds.admin.config_dump import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from mosn_xds.admin.config_dump import CLUSTER, ENDPOINTS, LISTENER, ROUTES, RPC_ROUTES, SECRET
 from mosn_xds.admin.tags import TagExtractor
 from mosn_xds.admin.view import ClusterView, RefusalView, ResourceView, StaticView, StreamView, Totals, WorkerView
 from mosn_xds.base.log import Level, without_secrets
@@ -38,8 +38,17 @@ _TYPES = {
     Kind.CLUSTER: CLUSTER,
     Kind.ENDPOINTS: ENDPOINTS,
     Kind.ROUTE_TABLE: ROUTES,
+    Kind.RPC_ROUTE_TABLE: RPC_ROUTES[0],
     Kind.LISTENER: LISTENER,
 }
+_NETWORK = "envoy.extensions.filters.network"
+_INLINE = {
+    ROUTES: (f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager", "route_config"),
+    RPC_ROUTES[0]: (f"{_NETWORK}.generic_proxy.v3.GenericProxy", "route_config"),
+    RPC_ROUTES[1]: (f"{_NETWORK}.dubbo_proxy.v3.DubboProxy", "multiple_route_config"),
+    RPC_ROUTES[2]: (f"{_NETWORK}.thrift_proxy.v3.ThriftProxy", "route_config"),
+}
+"""The network filter in which a route table of a type may stand, and where."""
 _log = logging.getLogger("mosn_xds.admin")
 
 
@@ -137,12 +146,12 @@ class RunningAgent:
             message: Any = bootstrap.message
             for secret in message.static_resources.secrets:
                 yield StaticView(secret)
-        elif type_url == ROUTES:
-            yield from self._inline_routes()
+        elif type_url in _INLINE:
+            yield from self._inline_routes(*_INLINE[type_url])
 
-    def _inline_routes(self) -> Iterable[StaticView]:
+    def _inline_routes(self, filter_type: str, field: str) -> Iterable[StaticView]:
         """Envoy shows the routes that stand inside listeners as static ones."""
-        manager = message_class("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")
+        manager = message_class(filter_type)
         listener_type = message_class(LISTENER)
         if manager is None or listener_type is None:
             return
@@ -155,10 +164,10 @@ class RunningAgent:
                 chains.append(listener.default_filter_chain)
             for chain in chains:
                 for network_filter in chain.filters:
-                    if network_filter.typed_config.type_url.endswith(".HttpConnectionManager"):
+                    if network_filter.typed_config.type_url.endswith(f"/{filter_type}"):
                         parsed: Any = manager.FromString(network_filter.typed_config.value)
-                        if parsed.HasField("route_config"):
-                            yield StaticView(parsed.route_config)
+                        if parsed.HasField(field):
+                            yield StaticView(getattr(parsed, field))
 
     def resources(self, type_url: str | None = None) -> Iterable[ResourceView]:
         return _in_loop(partial(self._resources, type_url))
@@ -173,7 +182,7 @@ class RunningAgent:
         assembler = self._configuration.discovery.assembler
         found = {(CLUSTER, name) for name, slot in assembler.clusters.items() if slot.candidate is not None}
         found |= {(LISTENER, name) for name, slot in assembler.listeners.items() if slot.candidate is not None}
-        found |= {(ROUTES, key.name) for key, slot in assembler.tables.items() if slot.candidate is not None}
+        found |= {(key.type_url, key.name) for key, slot in assembler.tables.items() if slot.candidate is not None}
         return found
 
     def draining_listeners(self) -> Iterable[tuple[str, bytes, float]]:

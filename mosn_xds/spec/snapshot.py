@@ -68,7 +68,9 @@ class Item(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return f"<Item {self.kind.name} {self.name} {self.uid.hex()[:8]}>"
 
 
-def make_item(kind: Kind, name: str, spec: Secret | Cluster | Endpoints | RouteTable | Listener) -> Item:
+def make_item(
+    kind: Kind, name: str, spec: Secret | Cluster | Endpoints | RouteTable | RpcRouteTable | Listener
+) -> Item:
     raw = encode(spec)
     return Item(kind, name, digest(raw), msgspec.Raw(raw))
 

@@ -53,10 +53,25 @@ SDS = _row("envoy.extensions.transport_sockets.tls.v3.Secret", "SDS", "secret",
 ECDS = _row("envoy.config.core.v3.TypedExtensionConfig", "ECDS", "extension config",
             "extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs")  # fmt: skip
 
-RESOURCE_TYPES: dict[str, ResourceType] = {row.url: row for row in (CDS, EDS, LDS, RDS, SDS, ECDS)}
-
 AGGREGATED_SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 AGGREGATED_DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+
+def _rpc_row(message_name: str, short: str) -> ResourceType:
+    """Route tables of RPC proxies, which no service but the aggregated one serves."""
+    return ResourceType(
+        f"{TYPE_PREFIX}envoy.extensions.filters.network.{message_name}", short, "route configuration", False, False,
+        AGGREGATED_SOTW_METHOD, AGGREGATED_DELTA_METHOD,
+    )  # fmt: skip
+
+
+GENERIC_RDS = _rpc_row("generic_proxy.v3.RouteConfiguration", "generic RDS")
+DRDS = _rpc_row("dubbo_proxy.v3.MultipleRouteConfiguration", "DRDS")
+TRDS = _rpc_row("thrift_proxy.v3.RouteConfiguration", "TRDS")
+
+RESOURCE_TYPES: dict[str, ResourceType] = {
+    row.url: row for row in (CDS, EDS, LDS, RDS, SDS, ECDS, GENERIC_RDS, DRDS, TRDS)
+}
 
 
 def resource_name(raw: bytes) -> str:

@@ -24,13 +24,13 @@ _DEPRECATED_KINDS = {
 def take_regex(take: Take, context: Context) -> str:
     """type.matcher.RegexMatcher: a pattern that RE2 accepts. Raises ConfigError."""
     engine = take.child("google_re2")
-    if engine is not None and engine.has("max_program_size"):
+    if engine is not None and engine.left:  # xds.type.matcher.v3 has nothing in it
         engine.ignore("max_program_size", "the runtime key re2.max_program_size.error_level decides")
     return context.check_regex(take, "regex", take.text("regex"))
 
 
 def take_string_match(take: Take, context: Context) -> StringMatch:
-    """type.matcher.StringMatcher."""
+    """type.matcher.StringMatcher, and xds.type.matcher.v3.StringMatcher."""
     for name, kind in _STRING_KINDS.items():
         if take.has(name):
             return StringMatch(kind, take.text(name), take.flag("ignore_case"))

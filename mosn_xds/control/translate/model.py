@@ -12,10 +12,11 @@ from mosn_xds.base.clock import Clock, SystemClock
 from mosn_xds.spec.cluster import Cluster, Endpoint, Endpoints, Locality
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.route import RouteTable
+from mosn_xds.spec.rpc import RpcRouteTable
 from mosn_xds.spec.snapshot import digest, encode
 from mosn_xds.spec.tls import Secret
 
-Spec = Cluster | Endpoints | RouteTable | Listener | Secret
+Spec = Cluster | Endpoints | RouteTable | RpcRouteTable | Listener | Secret
 
 DEFAULT_FETCH_TIMEOUT_S = 15.0
 REGEX_PROGRAM_SIZE_LIMIT = 100

@@ -10,9 +10,10 @@ from mosn_xds.control.translate.registry import Category, factory_name
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
+from mosn_xds.spec.rpc import RpcProxy
 from mosn_xds.spec.snapshot import digest, encode
 
-_TERMINAL = (HttpConnectionManager, TcpProxy)
+_TERMINAL = (HttpConnectionManager, TcpProxy, RpcProxy)
 
 
 def take_filter_chain(take: Take, context: Context, uid: bytes, listener: str) -> FilterChain:

@@ -12,15 +12,17 @@ from mosn_xds.xds.messages import short_type, unpack
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
 
 
-def take_per_filter(take: Take, context: Context) -> tuple[tuple[str, PerFilter], ...]:
+def take_per_filter(
+    take: Take, context: Context, field: str = "typed_per_filter_config"
+) -> tuple[tuple[str, PerFilter], ...]:
     """Sorted by filter name. A filter that this proxy does not know fails its chain as it is; what a route says about it
     is reported."""
-    configs = take.mapping("typed_per_filter_config")
+    configs = take.mapping(field)
     if not configs:
         return ()
     found = []
     for name in sorted(configs):
-        value = _translate(take, f"typed_per_filter_config.{name}", name, configs[name], context)
+        value = _translate(take, f"{field}.{name}", name, configs[name], context)
         if value is not None:
             found.append((name, value))
     return tuple(found)

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.spec.extensions import STREAM_FILTERS, Extensions
+from mosn_xds.spec.extensions import PROTOCOLS, STREAM_FILTERS, Extensions
 
 if TYPE_CHECKING:
     from mosn_xds.control.translate.context import Context
@@ -43,6 +43,11 @@ class Category(Enum):
     REQUEST_ID = "envoy.request_id"
     HEADER_FORMATTER = "envoy.http.stateful_header_formatters"
     FORMATTER = "envoy.formatter"
+    RPC_CODEC = "envoy.generic_proxy.codecs"
+    RPC_FILTER = "envoy.filters.generic"
+    RPC_INPUT = "envoy.matching.generic_proxy.input"
+    RPC_MATCHER = "envoy.matching.generic_proxy.input_matchers"
+    RPC_ACTION = "envoy.matching.action"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ _NETWORK = f"{_EXTENSIONS}.filters.network"
 _LISTENER = f"{_EXTENSIONS}.filters.listener"
 _SOCKETS = f"{_EXTENSIONS}.transport_sockets"
 _POLICIES = f"{_EXTENSIONS}.load_balancing_policies"
+_GENERIC = f"{_NETWORK}.generic_proxy"
 _EXCHANGE = "envoy.tcp.metadataexchange.config.MetadataExchange"
 
 BUILT_IN: Mapping[tuple[Category, str], str] = {
@@ -71,6 +77,19 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.LISTENER_FILTER, f"{_LISTENER}.original_src.v3.OriginalSrc"): "listener_filters:original_src",
     (Category.NETWORK_FILTER, f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager"): "hcm",
     (Category.NETWORK_FILTER, f"{_NETWORK}.tcp_proxy.v3.TcpProxy"): "tcp_proxy",
+    (Category.NETWORK_FILTER, f"{_GENERIC}.v3.GenericProxy"): "generic_proxy",
+    (Category.RPC_CODEC, f"{_GENERIC}.codecs.dubbo.v3.DubboCodecConfig"): "rpc_codecs:dubbo",
+    (Category.RPC_FILTER, f"{_GENERIC}.router.v3.Router"): "rpc_filters:generic_router",
+    (Category.RPC_FILTER, f"{_HTTP}.fault.v3.HTTPFault"): "http.fault",
+    (Category.RPC_FILTER, f"{_HTTP}.rbac.v3.RBAC"): "http.rbac",
+    (Category.RPC_ACTION, f"{_GENERIC}.action.v3.RouteAction"): "generic_action:route_action",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.ServiceMatchInput"): "generic_matcher:service_input",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.HostMatchInput"): "generic_matcher:host_input",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.PathMatchInput"): "generic_matcher:path_input",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.MethodMatchInput"): "generic_matcher:method_input",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.PropertyMatchInput"): "generic_matcher:property_input",
+    (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.RequestMatchInput"): "generic_matcher:request_input",
+    (Category.RPC_MATCHER, f"{_GENERIC}.matcher.v3.RequestMatcher"): "generic_matcher:request_matcher",
     (Category.HTTP_FILTER, f"{_HTTP}.router.v3.Router"): "http.router",
     (Category.HTTP_FILTER, f"{_HTTP}.fault.v3.HTTPFault"): "http.fault",
     (Category.HTTP_FILTER, f"{_HTTP}.cors.v3.Cors"): "http.cors",
@@ -137,18 +156,25 @@ def factory_name(type_url: str) -> str:
 
 
 class Registry:
-    """Finds translators, and HTTP filters of other packages. `found` and `filters` are the entry points of the one and
-    the other; None: those that are installed."""
+    """Finds translators, HTTP filters of other packages, and RPC protocols. `found`, `filters` and `protocols` are the entry
+    points of each; None: those that are installed."""
 
-    def __init__(self, found: Iterable[EntryPoint] | None = None, filters: Iterable[EntryPoint] | None = None) -> None:
+    def __init__(
+        self,
+        found: Iterable[EntryPoint] | None = None,
+        filters: Iterable[EntryPoint] | None = None,
+        protocols: Iterable[EntryPoint] | None = None,
+    ) -> None:
         self._entry_points: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
             self._entry_points.setdefault(entry.name, []).append(entry)
         self._loaded: dict[tuple[Category, str], Translate | None] = {}
         self.stream_filters = Extensions(STREAM_FILTERS, filters)
+        self.protocols = Extensions(PROTOCOLS, protocols)
 
     def __repr__(self) -> str:
-        return f"<Registry {len(BUILT_IN)} built in, {len(self._entry_points)} by entry point, {self.stream_filters!r}>"
+        others = f"{len(self._entry_points)} by entry point, {self.stream_filters!r}, {self.protocols!r}"
+        return f"<Registry {len(BUILT_IN)} built in, {others}>"
 
     def find(self, category: Category, type_name: str) -> Translate | None:
         """The translator, None for a type that nobody knows there. Raises ConfigError for a broken entry point."""

@@ -27,7 +27,7 @@ def take_retry_policy(parent: Take, context: Context) -> RetryPolicy | None:
         take.integers("retriable_status_codes"),
         take_header_matches(take, "retriable_headers", context),
         take_header_matches(take, "retriable_request_headers", context),
-        _take_previous_hosts(take, context),
+        take_previous_hosts(take, context),
         take.integer("host_selection_retry_max_attempts") or 1,
     )
 
@@ -58,7 +58,8 @@ def _take_rate_limited(take: Take) -> RateLimitedBackOff | None:
     return RateLimitedBackOff(headers, 300.0 if max_s is None else max_s)
 
 
-def _take_previous_hosts(take: Take, context: Context) -> bool:
+def take_previous_hosts(take: Take, context: Context) -> bool:
+    """Whether `retry_host_predicate` asks for other hosts than those tried already."""
     found = False
     for predicate in take.children("retry_host_predicate"):
         name = predicate.text("name")

@@ -35,7 +35,7 @@ def take_route_action(take: Take, context: Context) -> RouteAction:
     weighted_header = ""
     weights = take.child("weighted_clusters")
     if weights is not None:
-        weighted, weighted_header = _take_weighted(weights, context)
+        weighted, weighted_header = take_weighted_clusters(weights, context)
     elif not cluster and not cluster_header:
         raise take.error(take.one_of("cluster_specifier_plugin", "inline_cluster_specifier_plugin") or "",
                          "this way to name a cluster is not supported")  # fmt: skip
@@ -90,7 +90,8 @@ def _take_stream_durations(take: Take) -> tuple[float | None, float | None, floa
     return stream_s, header_max_s, offset_s, True
 
 
-def _take_weighted(take: Take, context: Context) -> tuple[tuple[WeightedCluster, ...], str]:
+def take_weighted_clusters(take: Take, context: Context) -> tuple[tuple[WeightedCluster, ...], str]:
+    """route.WeightedCluster, and the header that may hold the pick's value."""
     prefix = take.text("runtime_key_prefix")
     header = take.text("header_name").lower()
     if take.wrapped_flag("use_hash_policy"):

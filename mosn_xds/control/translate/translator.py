@@ -10,6 +10,7 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.cluster import ENDPOINTS_URL, take_cluster
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.endpoint import take_endpoints
+from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL, take_generic_route_table
 from mosn_xds.control.translate.hcm import ROUTES_URL
 from mosn_xds.control.translate.listener import take_listener
 from mosn_xds.control.translate.model import DnsDiscovery, NodeContext, Options, Spec, Translated
@@ -48,6 +49,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         CLUSTERS_URL: _Kind(_make_cluster, frozenset()),
         ENDPOINTS_URL: _Kind(lambda take, context: _Made(take_endpoints(take, context)), frozenset({2})),
         ROUTES_URL: _Kind(lambda take, context: _Made(take_route_table(take, context)), frozenset({2})),
+        GENERIC_ROUTES_URL: _Kind(lambda take, context: _Made(take_generic_route_table(take, context)), frozenset()),
         LISTENERS_URL: _Kind(lambda take, context: _Made(take_listener(take, context)), frozenset({3, 25})),
         SECRETS_URL: _Kind(lambda take, context: _Made(take_secret(take, context)), frozenset()),
     }

@@ -105,6 +105,9 @@ class Validator:
         check: _Check | None
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             check = self._map_check(field, rules.map, said)
+            if rules.map.min_pairs and not rules.map.ignore_empty:
+                text = pgv_rules.count_check(rules.map, "pair(s)", "pairs")(())
+                plan.absent.append((field.number, (field.name, f"{said}: {text}")))
         elif field.is_repeated:
             check = self._repeated_check(field, rules.repeated, said)
             if rules.repeated.min_items and not rules.repeated.ignore_empty:
