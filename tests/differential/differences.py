@@ -139,4 +139,16 @@ DIFFERENCES: dict[str, Difference] = {
         ours="`-`, and the peer's own certificate",
         reason="OpenSSL does not say what it has not agreed on",
     ),
+    "rpc-property-case": Difference(
+        what="a property of an RPC whose name differs from the one that is asked for by case alone",
+        envoy="is another one",
+        ours="is the one, unless there is one of the very name",
+        reason="filters and routes name HTTP's headers in lower case, and attachments have capitals",
+    ),
+    "rpc-weighted-clusters": Difference(
+        what="`weighted_clusters` in a route of generic_proxy",
+        envoy="accepted, and every request is answered `cluster_not_found`",
+        ours="weighted, as HTTP's",
+        reason="that is what the field is for",
+    ),
 }

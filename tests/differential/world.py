@@ -17,6 +17,7 @@ from typing import Any
 from tests.differential.bed import LOG_OPERATORS, Bed, listener_port
 from tests.differential.normal import NormalForm
 from tests.support.client import Connection, Response, request_bytes
+from tests.support.frame_upstream import FrameUpstream
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.server import DeafUpstream, Server
@@ -217,6 +218,13 @@ class World:
             raise TypeError(f"{name} is no TCP upstream")
         return found
 
+    def frame_upstream(self, name: str) -> FrameUpstream:
+        """The upstream of that name, whose protocol is made of frames."""
+        found = self._upstreams[name]
+        if not isinstance(found, FrameUpstream):
+            raise TypeError(f"{name} is no upstream of frames")
+        return found
+
     # Scenario
 
     def begin(self, scenario: str) -> None:
@@ -227,7 +235,7 @@ class World:
         self._awaited_lines = {}
         self._log_offsets = {path.stem: path.stat().st_size for path in self.folder.glob("*.log")}
         for upstream in self._upstreams.values():
-            if isinstance(upstream, Upstream):
+            if isinstance(upstream, Upstream | FrameUpstream):
                 upstream.forget()
 
     def end(self) -> list[str]:
@@ -235,6 +243,9 @@ class World:
         for name, upstream in sorted(self._upstreams.items()):
             if isinstance(upstream, Upstream):
                 for line in sorted(self.normal.request(request) for request in list(upstream.requests)):
+                    self._journal.append(f"upstream {name} saw {line}")
+            elif isinstance(upstream, FrameUpstream):
+                for line in sorted(filter(None, (upstream.describe(seen.data) for seen in list(upstream.frames)))):
                     self._journal.append(f"upstream {name} saw {line}")
         for name, count in sorted(self._awaited_lines.items()):
             lines = self._wait_log(name, lambda found, count=count: len(found) >= count)  # type: ignore[misc]

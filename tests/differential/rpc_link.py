@@ -1,0 +1,201 @@
+"""A scenario's connection to a proxy in an RPC protocol: what comes back on it goes into the journal."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from tests.differential.world import World
+from tests.support import dubbo_peer, thrift_peer
+from tests.support.dubbo_peer import DubboClient, DubboFrame, DubboUpstream
+from tests.support.frame_upstream import FrameClient
+from tests.support.server import PeerGone
+from tests.support.thrift_peer import Encoding, ThriftClient, ThriftFrame, ThriftUpstream
+
+ClientT = TypeVar("ClientT", bound=FrameClient)
+_REASON = b"H\x06reason"
+_SILENCE_S = 0.3
+
+
+def dubbo_upstream(world: World, name: str = "a") -> DubboUpstream:
+    """The Dubbo upstream of that name."""
+    found = world.frame_upstream(name)
+    if not isinstance(found, DubboUpstream):
+        raise TypeError(f"{name} is no Dubbo upstream")
+    return found
+
+
+def thrift_upstream(world: World, name: str = "a") -> ThriftUpstream:
+    """The Thrift upstream of that name."""
+    found = world.frame_upstream(name)
+    if not isinstance(found, ThriftUpstream):
+        raise TypeError(f"{name} is no Thrift upstream")
+    return found
+
+
+def reason(frame: DubboFrame) -> str:
+    """What an answer of generic_proxy's own says in its map; empty for any other."""
+    _, found, rest = frame.body.partition(_REASON)
+    return rest[1 : 1 + rest[0]].decode() if found and frame.status != dubbo_peer.OK else ""
+
+
+class _Link(Generic[ClientT]):
+    """What the links have in common; `raw` is the client."""
+
+    def __init__(self, world: World, raw: ClientT) -> None:
+        self._world = world
+        self.raw = raw
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.raw.close()
+
+    def send(self, data: bytes) -> None:
+        """Exactly these bytes."""
+        self.raw.send(data)
+
+    def closes(self, within_s: float = 2.0) -> bool:
+        """Whether the proxy closes without another byte."""
+        closed = self.raw.closes_within(within_s)
+        self._world.note("closed without a frame", closed)
+        return closed
+
+    def silent(self, for_s: float = _SILENCE_S) -> bool:
+        """Whether for so long nothing comes, and the connection stays open."""
+        self.raw.socket.settimeout(for_s)
+        try:
+            data = self.raw.socket.recv(1)
+        except TimeoutError:
+            return True
+        finally:
+            self.raw.socket.settimeout(8.0)
+        self._world.note("no silence", data)
+        return False
+
+
+class DubboLink(_Link[DubboClient]):
+    """One downstream connection that speaks Dubbo."""
+
+    def __init__(self, world: World, listener: str = "dubbo") -> None:
+        super().__init__(world, DubboClient(world.listener_port(listener), world.listener_host(listener)))
+        self._last_id = 0
+
+    def call(
+        self,
+        service: str = "shop.Cart",
+        method: str = "get",
+        arguments: Sequence[tuple[str, bytes]] = (),
+        attachments: Mapping[str, str | bytes] | None = None,
+        **options: Any,
+    ) -> DubboFrame:
+        """Send a request and read what comes."""
+        self._last_id += 1
+        self.send(dubbo_peer.request(self._last_id, service, method, arguments, attachments, **options))
+        reply = self.read()
+        assert reply.id == self._last_id
+        return reply
+
+    def read(self) -> DubboFrame:
+        """The next frame, into the journal. Raises PeerGone when the connection ends first."""
+        try:
+            frame = self.raw.read()
+        except PeerGone:
+            self._world.note("closed", True)
+            raise
+        own = reason(frame)
+        said = f"flag {frame.flag:#x} status {frame.status} reason {own}" if own else str(frame)
+        self._world.note("reply", f"id {frame.id} {said}")
+        return frame
+
+
+class ThriftLink(_Link[ThriftClient]):
+    """One downstream connection that speaks Thrift."""
+
+    def __init__(self, world: World, listener: str = "thrift", encoding: Encoding = Encoding.BINARY) -> None:
+        super().__init__(world, ThriftClient(world.listener_port(listener), world.listener_host(listener)))
+        self._encoding = encoding
+        self._last = 0
+
+    def call(self, name: str = "get", fields: Mapping[int, str | int] | None = None) -> ThriftFrame:
+        """Send a call and read what comes."""
+        self._last += 1
+        self.send(thrift_peer.call(name, self._last, fields, encoding=self._encoding))
+        reply = self.read()
+        assert reply.sequence == self._last
+        return reply
+
+    def read(self) -> ThriftFrame:
+        """The next frame, into the journal. Raises PeerGone when the connection ends first."""
+        try:
+            frame = self.raw.read()
+        except PeerGone:
+            self._world.note("closed", True)
+            raise
+        self._world.note("reply", f"sequence {frame.sequence} {frame}")
+        return frame
+
+
+def call(
+    world: World,
+    service: str = "shop.Cart",
+    method: str = "get",
+    *rest: Any,
+    listener: str = "dubbo",
+    **options: Any,
+) -> DubboFrame:
+    """One Dubbo request on a connection of its own, and what came back."""
+    with DubboLink(world, listener) as link:
+        return link.call(service, method, *rest, **options)
+
+
+def thrift_call(
+    world: World,
+    name: str = "get",
+    *,
+    listener: str = "thrift",
+    encoding: Encoding = Encoding.BINARY,
+    closed: bool = False,
+) -> ThriftFrame:
+    """One Thrift call on a connection of its own, and what came back; `closed` if the proxy is to close behind it."""
+    with ThriftLink(world, listener, encoding) as link:
+        reply = link.call(name)
+        assert closed is link.closes(2.0 if closed else 0.05)
+        return reply
+
+
+class Figures:
+    """Counters and gauges whose names (behind `prefix`) match, by how much they change from here on."""
+
+    def __init__(self, world: World, prefix: str, names: str = ".*") -> None:
+        self._world = world
+        self._prefix = prefix
+        self._names = re.compile(names)
+        self._before = self._read()
+
+    def _read(self) -> dict[str, int]:
+        found = self._world.proxy.stats(f"^{re.escape(self._prefix)}")
+        short = {name.removeprefix(self._prefix): value for name, value in found.items()}
+        return {name: value for name, value in short.items() if self._names.fullmatch(name)}
+
+    def expect(self, expected: Mapping[str, int], timeout_s: float = 3.0) -> None:
+        """Wait until these have changed by so much, and no other. Raises AssertionError."""
+        deadline = time.monotonic() + timeout_s
+        while (changed := self._changed()) != dict(expected):
+            assert time.monotonic() < deadline, f"changed are {changed}, not {dict(expected)}"
+            time.sleep(0.02)
+        self._world.note("changed", sorted(changed.items()))
+
+    def _changed(self) -> dict[str, int]:
+        now = self._read()
+        return {
+            name: value - self._before.get(name, 0) for name, value in now.items() if value != self._before.get(name, 0)
+        }
+
+
+def generic_figures(world: World, name: str = "dubbo") -> Figures:
+    """What Envoy counts of a generic_proxy."""
+    names = r"downstream_rq_(total|error|reset|local|decoding_error|active|code\.\d+|flag\.\w+)"
+    return Figures(world, f"generic_proxy.{name}.", names)
