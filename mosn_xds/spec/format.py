@@ -48,6 +48,7 @@ OPERATORS: frozenset[str] = frozenset(
         *(f"UPSTREAM_{side}_{kind}_SAN" for side in ("PEER", "LOCAL") for kind in ("URI", "DNS", "IP")),
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
         *("DYNAMIC_METADATA", "QUERY_PARAM", "QUERY_PARAMS", "PATH", "ACCESS_LOG_TYPE"),
+        *("METHOD", "HOST", "REQUEST_PROPERTY", "RESPONSE_PROPERTY", "GENERIC_RESPONSE_CODE"),
     }
 )
 """What `mosn_xds.data.observe` gives a value to."""

@@ -117,6 +117,15 @@ def test_json_has_values_and_histograms(totals):
             },
         ),
         ("tcp.db.downstream_cx_total", "tcp.downstream_cx_total", {"envoy.tcp_prefix": "db"}),
+        (
+            "generic_proxy.shop.rpc.bolt.com.shop.Cart:1.0.get.rq_total",
+            "generic_proxy.shop.rq_total",
+            {
+                "mosn_xds.rpc_protocol": "bolt",
+                "mosn_xds.rpc_service": "com.shop.Cart:1.0",
+                "mosn_xds.rpc_method": "get",
+            },
+        ),
         ("server.live", "server.live", {}),
     ],
 )

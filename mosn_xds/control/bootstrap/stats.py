@@ -33,8 +33,12 @@ DEFAULT_TAGS: tuple[tuple[str, str], ...] = (
     ("envoy.virtual_cluster", r"^vhost\.(?:[^.]+\.)?vcluster\.(([^.]+)\.)"),
     ("envoy.route", r"^vhost\.(?:[^.]+\.)?route\.(([^.]+)\.)"),
     ("envoy.rds_route_config", r"^http\..*?rds\.((.+?)\.)(?:config_reload|init_fetch|update_|version)"),
+    ("mosn_xds.rpc_protocol", r"\.(rpc\.([^.]+)\.).+\.[^.]+\.rq_(?:total|error|time)$"),
+    ("mosn_xds.rpc_service", r"\.rpc\.[^.]+\.((.+)\.)[^.]+\.rq_(?:total|error|time)$"),
+    ("mosn_xds.rpc_method", r"\.rpc\.[^.]+\..+\.(([^.]+)\.)rq_(?:total|error|time)$"),
 )
-"""Envoy's default tags of the statistics that there are here. Several of one name are tried in order."""
+"""Envoy's default tags of the statistics that there are here, and those of the methods of RPC proxies. Several of one name
+are tried in order."""
 
 _TAGS_OF_ABSENT_STATS = frozenset(
     f"envoy.{name}"

@@ -13,6 +13,8 @@ from mosn_xds.spec.common import FormatOperator
 _HEADERS = frozenset(
     {"REQ", "REQUEST_HEADER", "RESP", "RESPONSE_HEADER", "TRAILER", "RESPONSE_TRAILER", "REQ_WITHOUT_QUERY"}
 )
+_RPC = frozenset({"METHOD", "HOST", "REQUEST_PROPERTY", "RESPONSE_PROPERTY", "GENERIC_RESPONSE_CODE"})
+"""generic_proxy takes whatever it is given."""
 _REQUIRED = _HEADERS | {
     "CLUSTER_METADATA",
     "COALESCE",
@@ -23,17 +25,21 @@ _REQUIRED = _HEADERS | {
     "QUERY_PARAM",
     "UPSTREAM_METADATA",
 }
-_WITH_LENGTH = _HEADERS | {
-    "CEL",
-    "DYNAMIC_METADATA",
-    "ENVIRONMENT",
-    "FILTER_STATE",
-    "PATH",
-    "QUERY_PARAM",
-    "QUERY_PARAMS",
-    "TYPED_CEL",
-    "UPSTREAM_FILTER_STATE",
-}
+_WITH_LENGTH = (
+    _HEADERS
+    | _RPC
+    | {
+        "CEL",
+        "DYNAMIC_METADATA",
+        "ENVIRONMENT",
+        "FILTER_STATE",
+        "PATH",
+        "QUERY_PARAM",
+        "QUERY_PARAMS",
+        "TYPED_CEL",
+        "UPSTREAM_FILTER_STATE",
+    }
+)
 _OPTIONAL = _REQUIRED | _WITH_LENGTH | {
     "DOWNSTREAM_PEER_CERT_V_END",
     "DOWNSTREAM_PEER_CERT_V_START",

@@ -124,6 +124,8 @@ class StreamInfo:
 
     response_code: int = 0
     """0 as long as there is no response."""
+    rpc_code: int | None = None
+    """What an RPC protocol's own response says of its success; None without a response, and for HTTP."""
     details: str = ""
     connection_details: str = ""
     flags: int = 0

@@ -17,6 +17,7 @@ from mosn_xds.data.observe.getters import Factory, FormatEnvironment, Getter, Va
 from mosn_xds.data.observe.header_operators import HEADER_OPERATORS
 from mosn_xds.data.observe.info import StreamInfo
 from mosn_xds.data.observe.names import GRPC_STATUS_NAMES, long_flag_names
+from mosn_xds.data.observe.rpc_operators import RPC_OPERATORS
 from mosn_xds.data.observe.tls_operators import TLS_OPERATORS
 from mosn_xds.spec.common import FormatOperator
 from mosn_xds.spec.format import INERT_OPERATORS
@@ -221,4 +222,5 @@ _FACTORIES: Final[Mapping[str, Factory]] = {
     **HEADER_OPERATORS,
     **ADDRESS_OPERATORS,
     **TLS_OPERATORS,
+    **RPC_OPERATORS,
 }

@@ -126,15 +126,24 @@ class RpcServerConnection(ServerConnection):
         if isinstance(head, RpcResponse) and head.frame:
             frame = protocol.edit_response(head) if head.edited else head.frame
             frame = protocol.with_id(frame, request.id)
+            stream.rpc_code = head.code
         else:
             reason = stream.local_text.decode("utf-8", "replace") or stream.details
             frame = protocol.reply(request, head.status, reason)
+            stream.rpc_code = self._code_in(frame)
         stream.bytes_sent = len(frame)
         self._write(frame)
         drain = self._drain
         if not self._going and (drain.own is not None or drain.worker.active) and self._draining():
             self.stats.downstream_cx_drain_close += 1
             self.close_if_idle()
+
+    def _code_in(self, reply: bytes) -> int | None:
+        try:
+            said = self._protocol.from_server(reply)
+        except BadFrame:
+            return None
+        return said.code if isinstance(said, RpcResponse) else None
 
     def _write(self, frame: bytes) -> None:
         if frame:

@@ -12,11 +12,14 @@ from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RpcRouteSlot, WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
+from mosn_xds.data.proxy.rpc.calls import CallStats
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.plan import rpc_planner
 from mosn_xds.data.proxy.rpc.protocols import build_protocols
 from mosn_xds.data.proxy.rpc.stats import RpcStats
+from mosn_xds.data.proxy.rpc.stream import RpcStream
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
+from mosn_xds.data.proxy.stream import Stream
 from mosn_xds.spec.filters import HttpFilter, RouterFilter
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
 from mosn_xds.spec.listener import TrafficDirection
@@ -46,6 +49,7 @@ class RpcManager(HttpConnectionManager):
         super().__init__(common, context, listener_prefix, direction)
         self.rpc = spec
         self.rpc_stats = context.stats.group(RpcStats, spec.stat_prefix)
+        self.calls = CallStats(self.rpc_stats, context.stats)
         if spec.routes is not None:
             self.table = RpcRouteSlot(RpcTable.build(spec.routes, rpc_planner(context.environment)))
         else:
@@ -54,6 +58,11 @@ class RpcManager(HttpConnectionManager):
     def stat_groups(self, stats: StatRegistry, listener_prefix: str) -> tuple[HttpStats, ListenerHttpStats]:
         del listener_prefix
         return stats.group(RpcStats, self.spec.stat_prefix), ListenerHttpStats("")
+
+    def request_ended(self, stream: Stream, connection: ServerConnection) -> None:
+        super().request_ended(stream, connection)
+        if isinstance(stream, RpcStream):
+            self.calls.ended(stream)
 
     def serve(self, downstream: Downstream) -> ServerConnection:
         return RpcServerConnection(self, self.protocols[0], downstream)

@@ -1,0 +1,104 @@
+"""What an RPC proxy counts of its calls: by status and flag as Envoy's generic_proxy does, and by service and method.
+
+The latter are groups of their own, ``PREFIXrpc.PROTOCOL.SERVICE.METHOD.``. Clients choose those names, so there is a bound:
+at most `MOST_METHODS` of one proxy are told apart, in the order in which they come, and what has no route, or a name too
+long, is none of them. All else is ``PREFIXrpc.PROTOCOL.other.other.``. What could not stand in a name becomes ``_``.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from mosn_xds.base.errors import flag_names
+from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
+from mosn_xds.data.codec.head import Version
+from mosn_xds.data.codec.rpc import Kind
+from mosn_xds.data.proxy.rpc.stats import RpcStats
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.rpc.stream import RpcStream
+
+MOST_METHODS: Final = 500
+_LONGEST_NAME_BYTES: Final = 200
+_MOST_CODES: Final = 300
+_OTHER: Final = b"other"
+_UNFIT = re.compile(r"[^A-Za-z0-9_.:/$~-]")
+
+
+class MethodStats(StatGroup):
+    """The calls of one method. `rq_error`: answered with a status that is no success, or not at all; `rq_time` in ms."""
+
+    COUNTERS = ("rq_total", "rq_error")
+    HISTOGRAMS = ("rq_time",)
+    __slots__ = (*COUNTERS, *HISTOGRAMS)
+
+    rq_total: int
+    rq_error: int
+    rq_time: Histogram
+
+
+class CallStats:
+    """The calls of one RPC proxy."""
+
+    def __init__(self, stats: RpcStats, registry: StatRegistry) -> None:
+        self._stats = stats
+        self._registry = registry
+        self._methods: dict[tuple[Version, bytes, bytes], MethodStats] = {}
+        self._others: dict[Version, MethodStats] = {}
+        self._codes: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<CallStats {self._stats.prefix} {len(self._methods)} methods>"
+
+    def ended(self, stream: "RpcStream") -> None:
+        """Count a call that is over."""
+        stats, request, status = self._stats, stream.rpc, stream.response_code
+        code = stream.rpc_code or 0
+        name = self._codes.get(code)
+        if name is None:
+            name = self._name_code(code)
+        stats.count(name)
+        if stream.flags:
+            for flag in flag_names(stream.flags).split(","):
+                stats.count(f"downstream_rq_flag.{flag}")
+        method = self._methods.get((request.version, request.service, request.method))
+        if method is None:
+            method = self._find(stream)
+        method.rq_total += 1
+        method.rq_time.record((stream.duration_s or 0.0) * 1000)
+        if status >= 400 or (not status and request.kind is not Kind.ONEWAY):
+            method.rq_error += 1
+            if status:
+                stats.downstream_rq_error += 1
+            else:
+                stats.downstream_rq_reset += 1
+
+    def _name_code(self, code: int) -> str:
+        if len(self._codes) >= _MOST_CODES:
+            return "downstream_rq_code.other"
+        name = self._codes[code] = f"downstream_rq_code.{code}"
+        return name
+
+    def _find(self, stream: "RpcStream") -> MethodStats:
+        request = stream.rpc
+        service, method = request.service, request.method
+        key = (request.version, service, method)
+        if (
+            stream.route is not None
+            and len(self._methods) < MOST_METHODS
+            and len(service) + len(method) <= _LONGEST_NAME_BYTES
+        ):
+            found = self._methods[key] = self._group(*key)
+        else:
+            other = self._others.get(request.version)
+            if other is None:
+                other = self._others[request.version] = self._group(request.version, _OTHER, _OTHER)
+            found = other
+        return found
+
+    def _group(self, version: Version, service: bytes, method: bytes) -> MethodStats:
+        whose = f"{_fit(service)}.{_fit(method).replace('.', '_')}"
+        return self._registry.group(MethodStats, f"{self._stats.prefix}rpc.{version.label}.{whose}.")
+
+
+def _fit(name: bytes) -> str:
+    return _UNFIT.sub("_", name.decode("utf-8", "replace")) or "_"
