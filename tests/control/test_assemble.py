@@ -1,8 +1,8 @@
 """Warming and make-before-break, driven by responses on a clock that jumps over every wait.
 
 Resources are written as text: a cluster ``static``, ``eds=e1 timeout=3`` or ``dns=a.test``; a listener ``rds=r1`` and
-``cluster=c`` (where its routes lead), ``virtual``, ``port=80``; a route table ``cluster=c``. Other words only make bytes
-differ; ``bad`` is refused.
+``cluster=c`` (where its routes lead), ``virtual``, ``port=80``, ``rpc=r1`` (an RPC proxy's route table); a route table
+``cluster=c``. Other words only make bytes differ; ``bad`` is refused.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from envoy.config.listener.v3 import listener_pb2
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.control.ads.events import Resource, Response
-from mosn_xds.control.ads.resource_types import CDS, EDS, LDS, RDS, ResourceType
+from mosn_xds.control.ads.resource_types import CDS, EDS, GENERIC_RDS, LDS, RDS, ResourceType
 from mosn_xds.control.assemble import HOLD_S, LINGER_S, Assembler, Initialization, Root
 from mosn_xds.control.intake import Intake
 from mosn_xds.control.resolve import Address as Resolved
@@ -37,6 +37,7 @@ from mosn_xds.spec.cluster import Cluster, Discovery, Endpoint, Endpoints
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.listener import FilterChain, Listener
 from mosn_xds.spec.route import RouteTable
+from mosn_xds.spec.rpc import RpcRouteTable
 from mosn_xds.spec.snapshot import SPEC_TYPES, Kind, Snapshot
 
 
@@ -91,6 +92,8 @@ def translate(type_url: str, name: str, raw: bytes) -> Translated:
         return Translated(name, Endpoints(name, (locality(text),)))
     if type_url == RDS.url:
         return Translated(name, RouteTable(name, ()), clusters=named)
+    if type_url == GENERIC_RDS.url:
+        return Translated(name, RpcRouteTable(name), clusters=named)
     tables = tuple(value for key, _, value in words if key == "rds")
     listener = Listener(
         name,
@@ -100,6 +103,9 @@ def translate(type_url: str, name: str, raw: bytes) -> Translated:
         route_tables=tables,
     )
     needs = tuple(Need(RDS.url, table, initial_fetch_timeout_s=timeout_s) for table in tables)
+    needs += tuple(
+        Need(GENERIC_RDS.url, value, initial_fetch_timeout_s=timeout_s) for key, _, value in words if key == "rpc"
+    )
     return Translated(name, listener, needs=needs, clusters=named)
 
 
@@ -300,6 +306,33 @@ def test_a_listener_waits_for_its_route_tables() -> None:
         await settle()
         assert mesh.names(Kind.LISTENER) == ["l", "m"]
         assert mesh.names(Kind.ROUTE_TABLE) == ["r", "s"]
+
+    mesh.run(story)
+
+
+def test_route_tables_of_rpc_proxies_have_names_of_their_own() -> None:
+    mesh = Mesh()
+
+    async def story() -> None:
+        await mesh.push(CDS, {"c": "eds=e"})
+        await mesh.push(LDS, {"l": "rds=r rpc=r"})
+        await mesh.push(RDS, {"r": "1"})
+        await settle()
+        assert mesh.names(Kind.LISTENER) == []
+        await mesh.push(GENERIC_RDS, {"r": "cluster=c"})
+        await settle()
+        assert mesh.assembler.listeners["l"].waits_for == ("route configuration r",)
+        await mesh.push(EDS, {"e": "10.0.0.1"})
+        await settle()
+        assert mesh.names(Kind.LISTENER) == ["l"]
+        assert (mesh.names(Kind.ROUTE_TABLE), mesh.names(Kind.RPC_ROUTE_TABLE)) == (["r"], ["r"])
+        assert mesh.spec(Kind.RPC_ROUTE_TABLE, "r") == RpcRouteTable("r")
+        await mesh.push(GENERIC_RDS, {"r": "bad"})
+        await mesh.push(LDS, {"l": "rds=r"})
+        await settle()
+        assert mesh.names(Kind.RPC_ROUTE_TABLE) == []
+        assert "generic RDS -r" in mesh.asked
+        assert "RDS -r" not in mesh.asked
 
     mesh.run(story)
 

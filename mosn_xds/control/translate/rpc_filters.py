@@ -55,7 +55,7 @@ def _take_filter(take: Take, context: Context) -> HttpFilter | GenericRouter | N
         return None
     config = take.message_of("typed_config")
     if config is None:
-        return _unknown(take, Configured(name, "", None, None, "", f"{name} without a configuration"))
+        raise take.error("typed_config", "a filter needs its configuration")
     found = context.extension_of(take, "typed_config", config, Category.RPC_FILTER, name)
     if isinstance(found.value, GenericRouter):
         return found.value

@@ -11,6 +11,7 @@ import pytest
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate import NodeContext, Options, Translated, Translator
+from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL
 from mosn_xds.control.translate.hcm import ROUTES_URL
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.translator import CLUSTERS_URL, ENDPOINTS_URL, LISTENERS_URL
@@ -23,6 +24,7 @@ CLUSTER = "envoy.config.cluster.v3"
 ENDPOINT = "envoy.config.endpoint.v3"
 CORE = "envoy.config.core.v3"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3"
+GENERIC = "envoy.extensions.filters.network.generic_proxy"
 HTTP = "envoy.extensions.filters.http"
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -188,6 +190,65 @@ def manager() -> Any:
 def proxy() -> Any:
     message = new("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy")
     message.stat_prefix, message.cluster = "tcp", "there"
+    return message
+
+
+def rpc_table() -> Any:
+    message = new(f"{GENERIC}.v3.RouteConfiguration")
+    message.name = "table"
+    host = message.virtual_hosts.add(name="host", hosts=["shop"])
+    entry = host.routes.matcher_list.matchers.add()
+    single = entry.predicate.single_predicate
+    single.input.name = "service"
+    single.input.typed_config.Pack(new(f"{GENERIC}.matcher.v3.ServiceMatchInput"))
+    single.value_match.exact = "shop"
+    action = new(f"{GENERIC}.action.v3.RouteAction")
+    action.cluster = "there"
+    entry.on_match.action.name = "route"
+    entry.on_match.action.typed_config.Pack(action)
+    return message
+
+
+def in_rpc_table(find: Callable[[Any], Any]) -> Place:
+    def make() -> tuple[str, Any, Any, Callable[[], None]]:
+        message = rpc_table()
+        return GENERIC_ROUTES_URL, message, find(message), nothing
+
+    return make
+
+
+def in_rpc_action(prepare: Callable[[Any], Any]) -> Place:
+    def make() -> tuple[str, Any, Any, Callable[[], None]]:
+        message = rpc_table()
+        action = new(f"{GENERIC}.action.v3.RouteAction")
+        action.cluster = "there"
+        target = prepare(action)
+        config = message.virtual_hosts[0].routes.matcher_list.matchers[0].on_match.action.typed_config
+        return GENERIC_ROUTES_URL, message, target, lambda: config.Pack(action)
+
+    return make
+
+
+def in_request_matcher(prepare: Callable[[Any], Any]) -> Place:
+    def make() -> tuple[str, Any, Any, Callable[[], None]]:
+        message = rpc_table()
+        matcher = new(f"{GENERIC}.matcher.v3.RequestMatcher")
+        target = prepare(matcher)
+        single = message.virtual_hosts[0].routes.matcher_list.matchers[0].predicate.single_predicate
+        single.input.typed_config.Pack(new(f"{GENERIC}.matcher.v3.RequestMatchInput"))
+        single.custom_match.name = "request"
+        return GENERIC_ROUTES_URL, message, target, lambda: single.custom_match.typed_config.Pack(matcher)
+
+    return make
+
+
+def generic() -> Any:
+    message = new(f"{GENERIC}.v3.GenericProxy")
+    message.stat_prefix = "rpc"
+    message.codec_config.name = "dubbo"
+    message.codec_config.typed_config.Pack(new(f"{GENERIC}.codecs.dubbo.v3.DubboCodecConfig"))
+    message.route_config.CopyFrom(rpc_table())
+    message.filters.add(name="router").typed_config.Pack(new(f"{GENERIC}.router.v3.Router"))
     return message
 
 
@@ -475,6 +536,21 @@ PLACES: list[tuple[str, Place]] = [
     (f"{MANAGER}.LocalReplyConfig", in_manager(lambda config: touched(config.local_reply_config))),
     (f"{MANAGER}.ResponseMapper", in_manager(reply_mapper)),
     ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", in_config(proxy, lambda config: config)),
+    (f"{GENERIC}.v3.GenericProxy", in_config(generic, lambda config: config)),
+    (f"{GENERIC}.v3.RouteConfiguration", in_rpc_table(lambda message: message)),
+    (f"{GENERIC}.v3.VirtualHost", in_rpc_table(lambda message: message.virtual_hosts[0])),
+    ("xds.type.matcher.v3.Matcher", in_rpc_table(lambda message: message.virtual_hosts[0].routes)),
+    (
+        "xds.type.matcher.v3.Matcher.OnMatch",
+        in_rpc_table(lambda message: message.virtual_hosts[0].routes.matcher_list.matchers[0].on_match),
+    ),
+    (
+        "xds.type.matcher.v3.Matcher.MatcherList.Predicate",
+        in_rpc_table(lambda message: message.virtual_hosts[0].routes.matcher_list.matchers[0].predicate),
+    ),
+    (f"{GENERIC}.action.v3.RouteAction", in_rpc_action(lambda action: action)),
+    (f"{CORE}.RetryPolicy", in_rpc_action(lambda action: touched(action.retry_policy))),
+    (f"{GENERIC}.matcher.v3.RequestMatcher", in_request_matcher(lambda matcher: matcher)),
     (f"{HTTP}.router.v3.Router", in_http_filter(f"{HTTP}.router.v3.Router")),
     (f"{HTTP}.fault.v3.HTTPFault", in_http_filter(f"{HTTP}.fault.v3.HTTPFault")),
     (f"{HTTP}.fault.v3.FaultAbort", in_http_filter(f"{HTTP}.fault.v3.HTTPFault", fault_abort)),

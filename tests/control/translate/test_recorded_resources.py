@@ -119,6 +119,7 @@ def test_translators_ask_for_fields_that_exist() -> None:
             assert list(translated(path))
 
 
+@pytest.mark.alone
 def test_scale_translates_within_its_budget() -> None:
     everything = list(resources(ROOT / "scale" / "delta.jsonl.gz"))
     translator = new_translator()
