@@ -236,7 +236,8 @@ class TcpCluster(Spec, frozen=True):
 class TcpProxy(Spec, frozen=True, tag="tcp"):
     """envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy: one cluster, or several with weights.
 
-    Connections that turn out to speak one of `protocols`, which are looked for in this order, are served as RPCs.
+    Connections that turn out to speak one of `protocols`, which are looked for in this order, are served as RPCs. A client
+    that says nothing for `detection_timeout_s` gets its upstream: it may be the one to speak first.
     """
 
     stat_prefix: str
@@ -247,6 +248,7 @@ class TcpProxy(Spec, frozen=True, tag="tcp"):
     access_logs: tuple[AccessLog, ...] = ()
     hash_policy: tuple[HashPolicy, ...] = ()
     protocols: tuple[ProtocolUse, ...] = ()
+    detection_timeout_s: float = 1.0
 
 
 class NetworkRbac(Spec, frozen=True, tag="rbac"):

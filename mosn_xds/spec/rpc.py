@@ -138,4 +138,5 @@ class RpcProxy(Spec, frozen=True, tag="rpc"):
     idle_timeout_s: float | None = None
     """None: no idle time-out, as Envoy's has none."""
     max_requests_per_connection: int | None = None
+    max_connection_duration_s: float | None = None
     traced: bool = False

@@ -1,5 +1,6 @@
 """One filter chain at work: its network filters, its connections, and how they end when the chain is replaced."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from mosn_xds.base.errors import ConfigError
@@ -7,7 +8,9 @@ from mosn_xds.data.filters.network_rbac import NetworkRbacFilter
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Drain, DrainState, Served, Terminal
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
+from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
+from mosn_xds.data.proxy.rpc.tcp_detection import DetectingTcpProxy
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.data.tls.server import ServerTls
 from mosn_xds.data.tls.stats import SslStats
@@ -94,7 +97,10 @@ class Chain:
         elif isinstance(network_filter, RpcProxy):
             self.terminal = RpcManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, spec.TcpProxy):
-            self.terminal = TcpProxy(network_filter, context, self.exchange)
+            if network_filter.protocols:
+                self.terminal = DetectingTcpProxy(network_filter, context, self.exchange, listener_prefix, direction)
+            else:
+                self.terminal = TcpProxy(network_filter, context, self.exchange)
         elif isinstance(network_filter, spec.NetworkRbac):
             self.guards.append(NetworkRbacFilter(network_filter, context.stats))
         elif isinstance(network_filter, spec.MetadataExchange):
@@ -119,12 +125,38 @@ class Chain:
         self.connections.discard(connection)
         self.connections.add(heir)
 
-    def begin_drain(self, drain: Drain) -> None:
-        """The chain was replaced or removed."""
+    def begin_drain(self, drain: Drain, heirs: Iterable["Chain"] = ()) -> None:
+        """The chain was replaced by `heirs`, or removed. RPC connections go on under an heir that differs in its proxy only."""
         self.drain.own = drain
         self._replaced = True
+        heir = next((one for one in heirs if one is not self and one.admits_alike(self)), None)
+        if heir is not None:
+            for connection in list(self.connections):
+                if heir.take_over(connection):
+                    self.connections.discard(connection)
         if not self.connections:
             self._retire()
+
+    def admits_alike(self, other: "Chain") -> bool:
+        """Whether both take the same connections in the same way, up to the terminal filter."""
+        mine, theirs = self.spec, other.spec
+        return (
+            mine.match == theirs.match
+            and mine.transport == theirs.transport
+            and mine.tls == theirs.tls
+            and mine.filters[:-1] == theirs.filters[:-1]
+        )
+
+    def take_over(self, connection: Served) -> bool:
+        """Serve a connection of another chain from now on. False if this chain cannot."""
+        terminal = self.terminal
+        if not isinstance(connection, RpcServerConnection) or not isinstance(terminal, RpcManager):
+            return False
+        if not connection.move(terminal, self.drain, self):
+            return False
+        connection.info.chain_name = self.name
+        self.connections.add(connection)
+        return True
 
     def end_drain(self) -> None:
         """The drain time is over: idle connections close, the others after what they are doing."""

@@ -10,6 +10,7 @@ still flushed, for as long as the idle time-out allows.
 
 from mosn_xds.base.errors import ResetReason, ResponseFlag
 from mosn_xds.data.net.consumer import CloseReason
+from mosn_xds.data.net.peer_exchange import ExchangeSink, begin_exchange
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.observe.access_log import AccessLog
@@ -17,7 +18,6 @@ from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.hash_policy import HashPolicies
-from mosn_xds.data.proxy.peer_exchange import ExchangeSink, begin_exchange
 from mosn_xds.data.proxy.tcp_stats import TcpStats
 from mosn_xds.data.upstream.api import LbContext
 from mosn_xds.data.upstream.cluster import Cluster
@@ -121,13 +121,17 @@ class TcpSession:
         stream.metadata = self.info.metadata
         stream.start_s = self.info.start_s
         stream.start_wall_s = self.info.start_wall_s
-        self._stats.downstream_cx_total += 1
         duration_s = proxy.spec.max_downstream_connection_duration_s
         if duration_s is not None:
             self._duration_timer = self._reactor.timers.arm(duration_s, self._on_max_duration)
         self._from_downstream: ExchangeSink | None = None
         self._from_upstream: ExchangeSink | None = None
         self._holds_upstream = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """There is a client: find it an upstream."""
+        self._stats.downstream_cx_total += 1
         self.wire.set_bulk(self._to_upstream)
         self.wire.pause_reading()
         self._connect()

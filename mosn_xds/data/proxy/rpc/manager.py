@@ -14,6 +14,7 @@ from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
 from mosn_xds.data.proxy.rpc.calls import CallStats
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
+from mosn_xds.data.proxy.rpc.detect import DetectingConnection
 from mosn_xds.data.proxy.rpc.plan import rpc_planner
 from mosn_xds.data.proxy.rpc.protocols import build_protocols
 from mosn_xds.data.proxy.rpc.stats import RpcStats
@@ -43,12 +44,16 @@ class RpcManager(HttpConnectionManager):
             access_logs=spec.access_logs,
             idle_timeout_s=spec.idle_timeout_s,
             max_requests_per_connection=spec.max_requests_per_connection,
+            max_connection_duration_s=spec.max_connection_duration_s,
             stream_idle_timeout_s=None,
         )
         self.protocols: tuple[RpcProtocol, ...] = build_protocols(spec.protocols)
         super().__init__(common, context, listener_prefix, direction)
         self.rpc = spec
         self.rpc_stats = context.stats.group(RpcStats, spec.stat_prefix)
+        self.live = 0
+        """Streams under way; some may have outlived the chain, as their connections go on elsewhere."""
+        self._closed = False
         self.calls = CallStats(self.rpc_stats, context.stats)
         if spec.routes is not None:
             self.table = RpcRouteSlot(RpcTable.build(spec.routes, rpc_planner(context.environment)))
@@ -65,7 +70,21 @@ class RpcManager(HttpConnectionManager):
             self.calls.ended(stream)
 
     def serve(self, downstream: Downstream) -> ServerConnection:
+        if len(self.protocols) > 1:
+            return DetectingConnection(self, downstream)
         return RpcServerConnection(self, self.protocols[0], downstream)
+
+    def stream_ended(self) -> None:
+        """A stream of this manager has ended, and was logged."""
+        self.live -= 1
+        if self._closed and not self.live:
+            super().close()
+
+    def close(self) -> None:
+        """The chain is gone. Logs stay open for streams that are still under way."""
+        self._closed = True
+        if not self.live:
+            super().close()
 
     def __repr__(self) -> str:
         names = " ".join(protocol.name for protocol in self.protocols)

@@ -69,12 +69,21 @@ class ExchangeSink:
         self._sink = sink
         self._exchange = PeerExchange()
 
+    @property
+    def done(self) -> bool:
+        return self._exchange.done
+
     def __call__(self, data: memoryview) -> None:
+        if self._exchange.done:  # the wire is still in the read in which that happened
+            self._sink(data)
+        elif rest := self._take(data):
+            self._sink(memoryview(rest))
+
+    def _take(self, data: memoryview) -> bytes:
         rest = self._exchange.receive(data)
         if self._exchange.done:
             self._wire.set_bulk(self._sink)
-        if rest:
-            self._sink(memoryview(rest))
+        return rest
 
     def finish(self) -> None:
         """The peer sends no more."""

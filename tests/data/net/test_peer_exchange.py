@@ -2,7 +2,7 @@
 
 import pytest
 
-from mosn_xds.data.proxy.peer_exchange import LIMIT_BYTES, MAGIC, PeerExchange
+from mosn_xds.data.net.peer_exchange import LIMIT_BYTES, MAGIC, PeerExchange
 
 FRAME = MAGIC.to_bytes(4, "big") + (5).to_bytes(4, "big") + b"hello"
 
