@@ -289,10 +289,10 @@ class Listener:
     # Draining.
 
     def drain_chains(self, kept: dict[bytes, Chain], drain: Drain) -> list[Chain]:
-        """Drain every chain that `kept` does not hold, and say which have connections left."""
+        """Drain every chain that `kept`, those that serve from now on, does not hold, and say which have connections left."""
         going = [chain for uid, chain in self.chains.items() if kept.get(uid) is not chain]
         for chain in going:
-            chain.begin_drain(drain)
+            chain.begin_drain(drain, kept.values())
         return [chain for chain in going if chain.connections]
 
     def leave(self, drain: Drain, on_inspected: Callable[[], None]) -> None:

@@ -6,7 +6,8 @@ Back-pressure. A client that does not take its answers, and one with too many re
 that is better; so is one whose request waits for a slow upstream. Frames that have come whole are served all the same.
 
 The end. A protocol that can say so asks its client to send no more (`goaway`); the connection closes when its last
-request is answered.
+request is answered. Most protocols cannot, and any close may cut off a request that is on its way. So a connection whose
+filter chain is replaced by one that differs in its proxy only does not end: it goes on under the new one (`move`).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from mosn_xds.data.proxy.rpc.stream import RpcStream
 from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
-    from mosn_xds.data.proxy.downstream import Downstream
+    from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
 _DPE: Final = int(ResponseFlag.DPE)
@@ -46,6 +47,22 @@ class RpcServerConnection(ServerConnection):
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
         self._going = False
+
+    def move(self, manager: "RpcManager", drain: "DrainState", owner: "Owner") -> bool:
+        """Go on under another manager: it serves the requests to come, those under way stay with the old one. False, and
+        nothing is changed, if that does not speak this protocol, or this connection is about to end."""
+        protocol = next((one for one in manager.protocols if one.key == self._protocol.key), None)
+        if protocol is None or self._closing or self._going:
+            return False
+        self.stats.downstream_cx_active -= 1
+        self.hcm = self._manager = manager
+        self.stats = manager.stats
+        self.stats.downstream_cx_active += 1
+        self._rpc_stats = manager.rpc_stats
+        self._protocol = protocol
+        self._drain = self._downstream.drain = drain
+        self._downstream.owner = owner
+        return True
 
     # The wire's consumer.
 
@@ -134,7 +151,7 @@ class RpcServerConnection(ServerConnection):
         stream.bytes_sent = len(frame)
         self._write(frame)
         drain = self._drain
-        if not self._going and (drain.own is not None or drain.worker.active) and self._draining():
+        if (drain.own is not None or drain.worker.active) and not self._going and self._draining():
             self.stats.downstream_cx_drain_close += 1
             self.close_if_idle()
 

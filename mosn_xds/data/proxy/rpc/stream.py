@@ -29,6 +29,7 @@ class RpcStream(Stream):
         super().__init__(owner, stream_id, request)
         self.rpc = request
         self.manager = manager
+        manager.live += 1
         self.local_text = b""
         """What the proxy says in its own answer."""
 
@@ -86,6 +87,7 @@ class RpcStream(Stream):
         # Not before: what was received beside the head would be missed by a retry.
         self.bytes_received = len(self.rpc.frame)
         super()._finish()
+        self.manager.stream_ended()
 
     def __repr__(self) -> str:
         return f"<RpcStream {self.stream_id} {self.rpc!r} {self.response_code or ''}>"
