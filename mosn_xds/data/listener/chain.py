@@ -150,9 +150,10 @@ class Chain:
     def take_over(self, connection: Served) -> bool:
         """Serve a connection of another chain from now on. False if this chain cannot."""
         terminal = self.terminal
-        if not isinstance(connection, RpcServerConnection) or not isinstance(terminal, RpcManager):
+        manager = terminal.rpc if isinstance(terminal, DetectingTcpProxy) else terminal
+        if not isinstance(connection, RpcServerConnection) or not isinstance(manager, RpcManager):
             return False
-        if not connection.move(terminal, self.drain, self):
+        if not connection.move(manager, self.drain, self):
             return False
         connection.info.chain_name = self.name
         self.connections.add(connection)

@@ -17,7 +17,7 @@ from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 
 if TYPE_CHECKING:
-    from mosn_xds.data.proxy.downstream import Downstream
+    from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
 BEGINNING_TIMEOUT_S: Final = 15.0
@@ -67,6 +67,10 @@ class DetectingConnection(RpcServerConnection):
     def __init__(self, manager: "RpcManager", downstream: "Downstream") -> None:
         super().__init__(manager, manager.protocols[0], downstream)
         self._detection = Detection(manager.protocols)
+
+    def move(self, manager: "RpcManager", drain: "DrainState", owner: "Owner") -> bool:
+        mine = [protocol.key for protocol in self._manager.protocols]
+        return mine == [protocol.key for protocol in manager.protocols] and super().move(manager, drain, owner)
 
     def on_data(self, data: bytes) -> None:
         if self._closing:
