@@ -78,6 +78,8 @@ def _entries(frame: bytes, at: int, classes: list[int]) -> tuple[bytes, list[tup
     opening = frame[begin:at]
     while at < size and frame[at] != _END:
         begin = at
+        if len(strings) + len(others) == _MAX_ENTRIES:
+            raise BadFrame("dubbo_too_many_attachments")
         if hessian2.is_string(frame, at):
             name, at = hessian2.read_string(frame, at)
             if hessian2.is_string(frame, at):
@@ -90,6 +92,4 @@ def _entries(frame: bytes, at: int, classes: list[int]) -> tuple[bytes, list[tup
         others.append(frame[begin:at])
     if at >= size:
         raise BadFrame("hessian_truncated")
-    if len(strings) + len(others) > _MAX_ENTRIES:
-        raise BadFrame("dubbo_too_many_attachments")
     return opening, strings, others

@@ -21,6 +21,8 @@ MAX_DEPTH: Final = 1024
 """So deep may values be nested."""
 MAX_VALUES: Final = 1 << 18
 """So many values are skipped in one body."""
+MAX_CHUNKS: Final = 1024
+"""In so many chunks may a string be that is read."""
 
 _UNTIL_END: Final = -1  # a list or a map that ends with Z, in place of the number of its values
 
@@ -104,7 +106,10 @@ def read_int(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_string(data: bytes, at: int) -> tuple[bytes, int]:
-    """The string at `at`, as UTF-8, and where it ends. Null is an empty one."""
+    """The string at `at`, as UTF-8, and where it ends. Null is an empty one.
+
+    What has no UTF-8, half of a surrogate pair, is left in three bytes.
+    """
     try:
         tag = data[at]
         if tag < 0x20:
@@ -117,15 +122,35 @@ def read_string(data: bytes, at: int) -> tuple[bytes, int]:
         elif not (0x30 <= tag <= 0x33 or tag in (0x52, 0x53)):
             raise BadFrame("hessian_string_expected")
         pieces: list[bytes] = []
-        last = False
-        while not last:
-            start, end, last = _chunk(data, at)
+        while True:
+            start, end = _chunk(data, at)
             pieces.append(data[start:end])
+            last = data[at] != 0x52
             at = end
+            if last:
+                break
+            if len(pieces) > MAX_CHUNKS:
+                raise BadFrame("hessian_string_too_long")
     except IndexError:
         raise BadFrame("hessian_truncated") from None
     value = b"".join(pieces)
     return (value if value.isascii() else _joined_surrogates(value)), at
+
+
+def read_strings(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """`count` strings from `at` on, as `read_string` reads them, and where the last one ends."""
+    found: list[bytes] = []
+    for _ in range(count):
+        begin = at + 1
+        # Most are short and plain, and this is for each message.
+        if at < len(data) and data[at] < 0x20 and (value := data[begin : begin + data[at]]).isascii():
+            at = begin + data[at]
+        else:
+            value, at = read_string(data, at)
+        found.append(value)
+    if at > len(data):
+        raise BadFrame("hessian_truncated")
+    return found, at
 
 
 def skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
@@ -167,24 +192,31 @@ def _skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
             at += size
             continue
         if tag < 0x20 or 0x30 <= tag <= 0x33 or tag in (0x52, 0x53):
-            at = _after_string(data, at)
+            _, at = _chunk(data, at)
+            if tag == 0x52:  # R, the rest follows
+                if not is_string(data, at):
+                    raise BadFrame("hessian_string_expected")
+                left += left >= 0
             continue
         if tag <= 0x37 or tag in (0x41, 0x42):
-            at = _after_binary(data, at)
+            at = _after_binary_chunk(data, at)
+            if tag == 0x41:  # A, the rest follows
+                if not (0x20 <= data[at] <= 0x2F or 0x34 <= data[at] <= 0x37 or data[at] in (0x41, 0x42)):
+                    raise BadFrame("hessian_binary_expected")
+                left += left >= 0
             continue
         if tag == 0x51:  # Q, a reference
-            at = read_int(data, at + 1)[1]
+            _, at = read_int(data, at + 1)
             continue
         if tag == 0x43:  # C, a class; an object follows
-            at = _after_string(data, at + 1)
-            fields, at = read_int(data, at)
-            if fields < 0 or fields > len(data) - at:
+            fields, at = read_int(data, _after_name(data, at + 1))
+            if fields < 0 or fields > budget:
                 raise BadFrame("hessian_bad_length")
+            budget -= fields
             for _ in range(fields):
-                at = _after_string(data, at)
+                at = _after_name(data, at)
             classes.append(fields)
-            if left >= 0:
-                left += 1
+            left += left >= 0
             continue
         inner = _UNTIL_END
         if 0x60 <= tag <= 0x6F or tag == 0x4F:  # an object
@@ -205,22 +237,21 @@ def _skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
             at += 1
         elif tag in (0x4D, 0x55):  # the same, with a type
             at = _after_type(data, at + 1)
-        elif tag == 0x56:
-            inner, at = read_int(data, _after_type(data, at + 1))
-        elif tag == 0x58:
-            inner, at = read_int(data, at + 1)
+        elif tag in (0x56, 0x58):  # a list with a length
+            at = _after_type(data, at + 1) if tag == 0x56 else at + 1
+            inner, at = read_int(data, at)
+            if not 0 <= inner <= len(data) - at:
+                raise BadFrame("hessian_bad_length")
         else:
             raise BadFrame("hessian_unknown_tag")
-        if inner < _UNTIL_END or inner > len(data) - at:
-            raise BadFrame("hessian_bad_length")
         if len(outer) >= MAX_DEPTH:
             raise BadFrame("hessian_too_deep")
         outer.append(left)
         left = inner
 
 
-def _chunk(data: bytes, at: int) -> tuple[int, int, bool]:
-    """Begin and end of the text in this chunk of a string, and whether it is the last one."""
+def _chunk(data: bytes, at: int) -> tuple[int, int]:
+    """Begin and end of the text in this chunk of a string."""
     tag = data[at]
     if tag < 0x20:
         length = tag
@@ -233,7 +264,7 @@ def _chunk(data: bytes, at: int) -> tuple[int, int, bool]:
         at += 3
     else:
         raise BadFrame("hessian_string_expected")
-    return at, _after_text(data, at, length), tag != 0x52
+    return at, _after_text(data, at, length)
 
 
 def _after_text(data: bytes, at: int, units: int) -> int:
@@ -258,43 +289,35 @@ def _after_text(data: bytes, at: int, units: int) -> int:
     return at
 
 
-def _after_string(data: bytes, at: int) -> int:
+def _after_binary_chunk(data: bytes, at: int) -> int:
     tag = data[at]
-    if tag == 0x4E:
-        return at + 1
-    if tag < 0x20:
-        return _after_text(data, at + 1, tag)
-    last = False
-    while not last:
-        _, at, last = _chunk(data, at)
-    return at
+    if tag <= 0x37:
+        return at + 2 + ((tag - 0x34) << 8) + data[at + 1]
+    return at + 3 + (data[at + 1] << 8) + data[at + 2]
 
 
-def _after_binary(data: bytes, at: int) -> int:
-    while True:
-        tag = data[at]
-        if 0x20 <= tag <= 0x2F:
-            return at + 1 + tag - 0x20
-        if 0x34 <= tag <= 0x37:
-            return at + 2 + ((tag - 0x34) << 8) + data[at + 1]
-        if tag not in (0x41, 0x42):
-            raise BadFrame("hessian_binary_expected")
-        at += 3 + (data[at + 1] << 8) + data[at + 2]
-        if tag == 0x42:
-            return at
+def _after_name(data: bytes, at: int) -> int:
+    """A name of a class or a field is a string of one chunk."""
+    if data[at] == 0x52:
+        raise BadFrame("hessian_name_too_long")
+    return _chunk(data, at)[1]
 
 
 def _after_type(data: bytes, at: int) -> int:
     """A type is its name, or the number of one that was named before."""
-    return _after_string(data, at) if is_string(data, at) else read_int(data, at)[1]
+    return _after_name(data, at) if is_string(data, at) else read_int(data, at)[1]
 
 
 def _joined_surrogates(value: bytes) -> bytes:
     """Java writes what is outside the basic plane as two surrogates of three bytes; UTF-8 has four bytes for both."""
+    try:
+        text = value.decode("utf-8", "surrogatepass")
+    except UnicodeError:
+        raise BadFrame("hessian_bad_utf8") from None
     if b"\xed" not in value:
         return value
     try:
-        return value.decode("utf-8", "surrogatepass").encode("utf-16-be", "surrogatepass").decode("utf-16-be").encode()
+        return text.encode("utf-16-be", "surrogatepass").decode("utf-16-be").encode()
     except UnicodeError:
         return value
 
@@ -307,7 +330,11 @@ def write_string(value: bytes) -> bytes:
             return bytes((size,)) + value
         text = value.decode("ascii")
     else:
-        text = _WIDE.sub(_surrogates, value.decode("utf-8", "replace"))
+        try:
+            text = value.decode("utf-8", "surrogatepass")
+        except UnicodeError:
+            text = value.decode("utf-8", "replace")
+        text = _WIDE.sub(_surrogates, text)
     chunks: list[bytes] = []
     while len(text) > _CHUNK:
         chunks.append(b"R" + _CHUNK.to_bytes(2, "big") + text[:_CHUNK].encode("utf-8", "surrogatepass"))

@@ -76,9 +76,7 @@ class DubboRequest(RpcRequest, gc=False):
     def _own(self, name: bytes) -> bytes | None:
         frame = self.frame
         if name == VERSION:
-            _, at = hessian2.read_string(frame, HEAD_BYTES)
-            _, at = hessian2.read_string(frame, at)
-            return hessian2.read_string(frame, at)[0]
+            return hessian2.read_strings(frame, HEAD_BYTES, 3)[0][2]
         if name == DUBBO:
             return hessian2.read_string(frame, HEAD_BYTES)[0]
         if name == GENERIC_METHOD and self.method in GENERIC:

@@ -12,8 +12,10 @@ and, with some types, attachments; that of an error is a text (https://cn.dubbo.
 What Envoy's codec of generic_proxy gives to routes is the same here: host and path are the path in the frame, `version`
 is the service's, other properties are attachments. Its error answers are 80 (SERVER_ERROR), or 40 (BAD_REQUEST), and so
 are these, with the reason both as the text that clients show and as the attachment ``reason`` that Envoy writes.
+Responses of any status pass; those that nobody knows, and 80 of all, cost a server its connection in Envoy.
 """
 
+import struct
 from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
@@ -47,6 +49,8 @@ HTTP_STATUSES: Final = {
 }
 """What a response's status is to retries and statistics; any other is 500."""
 
+_LENGTH: Final = struct.Struct(">2s10xi")
+_HEAD: Final = struct.Struct(">BBQ")
 _REQUEST: Final = 0x80
 _TWO_WAY: Final = 0x40
 _EVENT: Final = 0x20
@@ -75,6 +79,7 @@ class Dubbo(RpcProtocol):
         if not isinstance(options, DubboOptions):
             raise TypeError("Dubbo has DubboOptions")
         self._opaque = options.opaque_serializations
+        self._no_route_status = options.no_route_status
 
     def sniff(self, prefix: bytes) -> Sniff:
         if prefix[:2] != MAGIC[: len(prefix)]:
@@ -85,52 +90,45 @@ class Dubbo(RpcProtocol):
         return Sniff.YES if known else Sniff.NO
 
     def frame_bytes(self, data: bytes, at: int) -> int:
-        head = data[at : at + HEAD_BYTES]
-        if head[:2] != MAGIC[: len(head)]:
-            raise BadFrame("dubbo_bad_magic")
-        if len(head) < HEAD_BYTES:
+        if len(data) - at < HEAD_BYTES:
+            head = data[at : at + len(MAGIC)]
+            if head != MAGIC[: len(head)]:
+                raise BadFrame("dubbo_bad_magic")
             return MORE
-        size = int.from_bytes(head[12:], "big")
-        if size & 0x80000000:
+        magic, size = _LENGTH.unpack_from(data, at)
+        if magic != MAGIC:
+            raise BadFrame("dubbo_bad_magic")
+        if size < 0:
             raise BadFrame("dubbo_negative_length")
-        return HEAD_BYTES + size
+        return HEAD_BYTES + int(size)
 
     def from_client(self, frame: bytes) -> RpcMessage:
-        flag = _flag(frame)
-        if flag & _REQUEST and not flag & _EVENT and flag & _SERIALIZATION == HESSIAN2:
-            return self._request(frame, Kind.REQUEST if flag & _TWO_WAY else Kind.ONEWAY)
+        flag, _, id = _head(frame)
         if flag & _EVENT:
-            return self._event(frame, flag)
-        self._check_serialization(flag)
+            return self._event(frame, flag, id)
         if not flag & _REQUEST:
             raise BadFrame("dubbo_response_from_client")
         kind = Kind.REQUEST if flag & _TWO_WAY else Kind.ONEWAY
-        return RpcRequest.of(self.version, frame, int.from_bytes(frame[4:12], "big"), kind=kind)
+        if flag & _SERIALIZATION != HESSIAN2:
+            self._check_serialization(flag)
+            return RpcRequest.of(self.version, frame, id, kind=kind)
+        (_, service, _, method), at = hessian2.read_strings(frame, HEAD_BYTES, 4)
+        return DubboRequest(
+            method, b"", service, service, self.version, [], None, True, None, frame, id, kind, types_at=at
+        )  # fmt: skip
 
     def from_server(self, frame: bytes) -> RpcMessage:
-        flag = _flag(frame)
+        flag, code, id = _head(frame)
         if flag & _EVENT:
-            return self._event(frame, flag)
-        id = int.from_bytes(frame[4:12], "big")
+            return self._event(frame, flag, id)
         if flag & _REQUEST:  # a call back to the client, which only its own connection could bring there
             self._check_serialization(flag)
             return RpcRequest.of(self.version, frame, id, kind=Kind.PUSH)
-        code = frame[3]
         if code != OK or flag & _SERIALIZATION != HESSIAN2:
             self._check_serialization(flag)
             status = HTTP_STATUSES.get(code, 500)
             return RpcResponse.of(self.version, frame, id, status=status, code=code)
         return self._response(frame, id)
-
-    def _request(self, frame: bytes, kind: Kind) -> RpcRequest:
-        _, at = hessian2.read_string(frame, HEAD_BYTES)
-        service, at = hessian2.read_string(frame, at)
-        _, at = hessian2.read_string(frame, at)
-        method, at = hessian2.read_string(frame, at)
-        return DubboRequest(
-            method, b"", service, service, self.version, [], None, True, None,
-            frame, int.from_bytes(frame[4:12], "big"), kind, types_at=at,
-        )  # fmt: skip
 
     def _response(self, frame: bytes, id: int) -> RpcResponse:
         kind, at = _result_type(frame)
@@ -139,8 +137,7 @@ class Dubbo(RpcProtocol):
             [] if kind < len(_RESULTS) else None, _RESULTS[kind % len(_RESULTS)], at,
         )  # fmt: skip
 
-    def _event(self, frame: bytes, flag: int) -> RpcMessage:
-        id = int.from_bytes(frame[4:12], "big")
+    def _event(self, frame: bytes, flag: int, id: int) -> RpcMessage:
         if not flag & _REQUEST:
             return RpcResponse.of(self.version, frame, id, status=200, code=frame[3], kind=Kind.HEARTBEAT_REPLY)
         kind = Kind.GOAWAY if frame[HEAD_BYTES:] == _READONLY else Kind.HEARTBEAT
@@ -151,7 +148,7 @@ class Dubbo(RpcProtocol):
             raise BadFrame("dubbo_unknown_serialization")
 
     def with_id(self, frame: bytes, id: int) -> bytes:
-        return b"%b%b%b" % (frame[:4], id.to_bytes(8, "big"), frame[12:])
+        return frame[:4] + id.to_bytes(8, "big") + frame[12:]
 
     def edit_request(self, request: RpcRequest) -> bytes:
         """With its attachments as the properties are now. Raises BadFrame if its arguments cannot be passed over."""
@@ -178,13 +175,17 @@ class Dubbo(RpcProtocol):
         classes: list[int] = []
         at = attachments.after_value(frame, response.value_at, response.result, classes)
         changed = attachments.edited(frame, at, classes, response.fields)
-        kind = _FIRST_RESULT + _RESULTS.index(response.result) + len(_RESULTS)
-        return _resized(frame, bytes((kind,)) + frame[response.value_at : at] + changed)
+        kind = frame[response.value_at - 1]  # however long that int is written, this is its last byte
+        if kind % _FIRST_RESULT < len(_RESULTS):
+            kind += len(_RESULTS)
+        return _resized(
+            frame, frame[HEAD_BYTES : response.value_at - 1] + bytes((kind,)) + frame[response.value_at : at] + changed
+        )
 
     def reply(self, request: RpcRequest, status: int, reason: str) -> bytes:
         text = hessian2.write_string(reason.encode())
-        body = b"%bH\x06reason%bZ" % (text, text)
-        return _frame(HESSIAN2, BAD_REQUEST if status == 400 else SERVER_ERROR, request.id, body)
+        code = {400: BAD_REQUEST, 404: self._no_route_status}.get(status, SERVER_ERROR)
+        return _frame(HESSIAN2, code, request.id, b"%bH\x06reason%bZ" % (text, text))
 
     def heartbeat(self, id: int) -> bytes:
         return _frame(_REQUEST | _TWO_WAY | _EVENT | HESSIAN2, 0, id, hessian2.NULL)
@@ -196,10 +197,12 @@ class Dubbo(RpcProtocol):
         return _frame(_REQUEST | _EVENT | HESSIAN2, 0, 0, _READONLY)
 
 
-def _flag(frame: bytes) -> int:
+def _head(frame: bytes) -> tuple[int, int, int]:
+    """Flag, status and id."""
     if len(frame) < HEAD_BYTES:
         raise BadFrame("dubbo_truncated")
-    return frame[2]
+    flag, status, id = _HEAD.unpack_from(frame, 2)
+    return flag, status, id
 
 
 def _frame(flag: int, status: int, id: int, body: bytes) -> bytes:
