@@ -97,7 +97,11 @@ def check_bytes(protocol: RpcProtocol, data: bytes) -> None:
         trial = _Trial(protocol, f"bytes {data[:64].hex()}{'...' if len(data) > 64 else ''}", parse, Random(0))
         trial.attempt("sniff", lambda: protocol.sniff(data[: protocol.head_bytes]))
         trial.attempt("no frame", lambda: parse(data))  # noqa: B023 - called at once
-        for frame in trial.receive("framing", [data])[0]:
+        frames, bad = trial.receive("in one piece", [data])
+        by_bytes, bad_by_bytes = trial.receive("byte by byte", _byte_by_byte(data))
+        if (by_bytes, bool(bad_by_bytes)) != (frames, bool(bad)):
+            raise AssertionError(f"{trial!r}: byte by byte, {by_bytes} {bad_by_bytes}; in one piece, {frames} {bad}")
+        for frame in frames:
             message = trial.attempt("parse", lambda: parse(frame))  # noqa: B023 - called at once
             if isinstance(message, RpcRequest | RpcResponse):
                 trial.changes(message)
@@ -113,6 +117,9 @@ class _Trial:
         self._name = name
         self._parse = parse
         self._chance = chance
+
+    def __repr__(self) -> str:
+        return f"{self._protocol.name}, {self._name}"
 
     # What the network may do.
 
@@ -132,7 +139,7 @@ class _Trial:
             if known not in (MORE, size):
                 raise self._failure(check, known, f"MORE or {size}")
             self._equal(f"only {cut} bytes", self.receive("truncated", [frame[:cut]]), ([], ""))
-        self._equal("byte by byte", self.receive("byte by byte", _pieces(frame, range(1, size))), ([frame], ""))
+        self._equal("byte by byte", self.receive("byte by byte", _byte_by_byte(frame)), ([frame], ""))
         self._equal("largest frame allowed", self.receive("size", [frame], limit_bytes=size), ([frame], ""))
         too_large = self.receive("size", [frame], limit_bytes=size - 1)
         self._equal("frame above max_frame_bytes", too_large, ([], "frame_too_large"))
@@ -159,7 +166,7 @@ class _Trial:
 
     def bad_frame(self, frame: bytes, reason: str) -> None:
         """BadFrame, in one piece and byte by byte."""
-        for check, pieces in (("in one piece", [frame]), ("byte by byte", _pieces(frame, range(1, len(frame))))):
+        for check, pieces in (("in one piece", [frame]), ("byte by byte", _byte_by_byte(frame))):
             frames, bad = self.receive(check, pieces)
             if not bad and frames:
                 try:
@@ -305,8 +312,12 @@ class _Trial:
             protocol.max_frame_bytes = limit_bytes
         framer = Framer(protocol)
         frames: list[bytes] = []
-        for piece in pieces:
-            self.attempt(check, lambda: frames.extend(framer.receive(piece)))  # noqa: B023 - called at once
+
+        def feed() -> None:
+            for piece in pieces:
+                frames.extend(framer.receive(piece))
+
+        self._run(check, feed)
         return frames, framer.bad
 
     def _run(self, check: str, step: Callable[[], _T]) -> _T:
@@ -352,14 +363,17 @@ class _Trial:
 
     def _failure(self, check: str, found: object, expected: str) -> AssertionError:
         text = found if isinstance(found, str) else repr(found)
-        return AssertionError(
-            f"{self._protocol.name}, {self._name}: {check}: {_shortened(text)}, expected {_shortened(expected)}"
-        )
+        return AssertionError(f"{self!r}: {check}: {_shortened(text)}, expected {_shortened(expected)}")
 
 
 def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     ends = [*cuts, len(data)]
     return [data[begin:end] for begin, end in zip([0, *cuts], ends, strict=True) if begin < end]
+
+
+def _byte_by_byte(data: bytes) -> list[bytes]:
+    """The beginning byte by byte, if there is much behind it: it holds whatever lengths are."""
+    return _pieces(data, range(1, min(len(data), 4096)))
 
 
 def _shortened(text: str) -> str:
