@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 
 from mosn_xds.data.codec.rpc import RpcProtocol
@@ -27,7 +27,10 @@ def by_hypothesis(fuzzed: RpcProtocol, frames: list[bytes], seconds: float) -> t
     tried, latest = 0, b""
     until_s = time.monotonic() + seconds
 
-    @settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False, phases=(Phase.generate, Phase.shrink),
+    )  # fmt: skip
     @given(damaged(frames))
     def attempt(data: bytes) -> None:
         nonlocal tried, latest
