@@ -139,4 +139,6 @@ class RpcProxy(Spec, frozen=True, tag="rpc"):
     """None: no idle time-out, as Envoy's has none."""
     max_requests_per_connection: int | None = None
     max_connection_duration_s: float | None = None
+    detection_timeout_s: float = 15.0
+    """With several protocols: from a client's first byte to the last that it takes to tell which one it speaks."""
     traced: bool = False

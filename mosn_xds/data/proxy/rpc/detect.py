@@ -11,7 +11,6 @@ do so for as long as an idle connection may; one that begins, and does not go on
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.rpc import RpcProtocol, Sniff
 from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
@@ -20,12 +19,8 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
-BEGINNING_TIMEOUT_S: Final = 15.0
-"""From a client's first byte to the last that it takes to tell its protocol."""
-
 _MORE: Final = Sniff.MORE
 _NO: Final = Sniff.NO
-_DPE: Final = int(ResponseFlag.DPE)
 
 
 def detect(protocols: Sequence[RpcProtocol], prefix: bytes) -> RpcProtocol | Sniff:
@@ -86,7 +81,7 @@ class DetectingConnection(RpcServerConnection):
         elif found is _NO:
             self._refuse("protocol_unknown")
         elif self._head_deadline == NEVER:
-            self._head_deadline = self.clock.now + BEGINNING_TIMEOUT_S
+            self._head_deadline = self.clock.now + self._manager.rpc.detection_timeout_s
             self.watch(self._head_deadline)
 
     def _on_head_timeout(self) -> None:
