@@ -44,6 +44,8 @@ class ListenerFilterKind(IntEnum):
     TLS_INSPECTOR = 1
     HTTP_INSPECTOR = 2
     PROXY_PROTOCOL = 3
+    PROTOCOL_INSPECTOR = 4
+    """Looks for RPC protocols (`ListenerFilter.protocols`); what it finds is the connection's application protocol."""
 
 
 class ProxyProtocolRules(Spec, frozen=True):
@@ -63,6 +65,7 @@ class ListenerFilter(Spec, frozen=True):
     name: str
     disabled: PortPredicate | None = None
     proxy_protocol: ProxyProtocolRules = ProxyProtocolRules()
+    protocols: tuple[ProtocolUse, ...] = ()
 
 
 class CodecType(IntEnum):

@@ -6,10 +6,12 @@ more bytes waits on the reactor, all of them together for at most the listener's
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP
 
+from mosn_xds.data.codec.rpc import RpcProtocol
+from mosn_xds.data.codec.rpc import Sniff as RpcSniff
 from mosn_xds.data.listener.original_dst import original_destination
 from mosn_xds.data.listener.proxy_header import MAX_HEADER_BYTES, parse_proxy_header, proxy_version
 from mosn_xds.data.listener.sniff import (
@@ -24,6 +26,7 @@ from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.observe.info import ConnectionInfo
+from mosn_xds.data.proxy.rpc.detect import detect
 from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocolRules
 
 _EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET
@@ -61,12 +64,13 @@ class Inspection:
 
     Then `timed_out` or `peer_closed` say why, or neither: a filter refused it, or it was cancelled. (`timed_out` is also
     set where the listener goes on after a time-out.) The socket stays open and belongs to the caller, unregistered.
-    `info.remote` and `info.local` are changed by filters that know better.
+    `info.remote` and `info.local` are changed by filters that know better. `protocols` are those that the listener's filters
+    look for, for each filter.
     """
 
     __slots__ = (
-        "_data", "_done", "_filters", "_info", "_listener", "_position", "_reactor", "_result", "_sock", "_stats", "_timer",
-        "_waiting", "peer_closed", "timed_out",
+        "_data", "_done", "_filters", "_info", "_listener", "_position", "_protocols", "_reactor", "_result", "_sock", "_stats",
+        "_timer", "_waiting", "peer_closed", "timed_out",
     )  # fmt: skip
 
     def __init__(
@@ -77,12 +81,14 @@ class Inspection:
         listener: Listener,
         stats: InspectorStats,
         done: "Callable[[Inspection, Inspected | None], None]",
+        protocols: Sequence[Sequence[RpcProtocol]] = (),
     ) -> None:
         self._reactor = reactor
         self._sock = sock
         self._info = info
         self._listener = listener
         self._stats = stats
+        self._protocols = protocols
         self._done: Callable[[Inspection, Inspected | None], None] | None = done
         self._filters = listener.listener_filters
         if listener.use_original_dst:
@@ -165,6 +171,8 @@ class Inspection:
             return self._inspect_tls()
         elif kind is ListenerFilterKind.HTTP_INSPECTOR:
             return self._inspect_http()
+        elif kind is ListenerFilterKind.PROTOCOL_INSPECTOR:
+            return self._inspect_protocols(self._protocols[self._position])
         elif kind is ListenerFilterKind.PROXY_PROTOCOL:
             return self._take_proxy_header(current.proxy_protocol)
         return _DONE
@@ -220,6 +228,23 @@ class Inspection:
         self._result.alpns = (found,)
         name = _HTTP_FOUND[found]
         setattr(stats, name, getattr(stats, name) + 1)
+        return _DONE
+
+    def _inspect_protocols(self, protocols: Sequence[RpcProtocol]) -> _Outcome:
+        if self._result.transport == "tls" or self._result.alpns:
+            return _DONE
+        data = self._peek(MAX_HTTP_PREFIX_BYTES)
+        if data is None:
+            return _REFUSE if self.peer_closed else _WAIT
+        found = detect(protocols, data)
+        if found is RpcSniff.MORE:
+            return _WAIT
+        stats = self._stats.for_rpc()
+        if isinstance(found, RpcProtocol):
+            self._result.alpns = (found.name,)
+            stats.count_found(found.name)
+        else:
+            stats.protocol_not_found += 1
         return _DONE
 
     def _take_proxy_header(self, rules: ProxyProtocolRules) -> _Outcome:

@@ -10,7 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mosn_xds.base.errors import ResponseFlag
+from mosn_xds.base.errors import ConfigError, ResponseFlag
+from mosn_xds.data.codec.rpc import RpcProtocol
 from mosn_xds.data.listener.chain import Chain
 from mosn_xds.data.listener.chain_match import ChainMatcher
 from mosn_xds.data.listener.inspect import Inspected, Inspection
@@ -23,6 +24,7 @@ from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream, Drain, Served
+from mosn_xds.data.proxy.rpc.protocols import build_protocols
 from mosn_xds.spec import listener as spec
 from mosn_xds.spec.common import Address
 
@@ -58,6 +60,7 @@ class Listener:
             else None
         )
         self._inspections: set[Inspection] = set()
+        self._protocols = [_protocols(one, place) for place, one in enumerate(listener.listener_filters)]
         self._superseded = False
         self._on_inspected: Callable[[], None] | None = None
         self._own_chains = 0
@@ -127,6 +130,7 @@ class Listener:
             listener,
             self._manager.inspectors,
             self._finish_inspection(sock, info, handed_over),
+            self._protocols,
         )
         self._inspections.add(inspection)
         inspection.start()
@@ -334,3 +338,11 @@ class Listener:
         for inspection in list(self._inspections):
             inspection.cancel()
         self.supersede()
+
+
+def _protocols(listener_filter: spec.ListenerFilter, place: int) -> tuple[RpcProtocol, ...]:
+    """What the filter looks for. Raises ConfigError."""
+    try:
+        return build_protocols(listener_filter.protocols)
+    except ConfigError as error:
+        raise error.under(f"listener_filters[{place}]") from None

@@ -83,14 +83,36 @@ class HttpInspectorStats(StatGroup):
     http_not_found: int
 
 
+class ProtocolInspectorStats(StatGroup):
+    """``protocol_inspector.``; beside these each protocol has its ``NAME_found``."""
+
+    COUNTERS = ("protocol_not_found",)
+    __slots__ = COUNTERS
+
+    protocol_not_found: int
+
+    def count_found(self, name: str) -> None:
+        """A connection speaks the protocol of this name."""
+        key = f"{name}_found"
+        self.extra[key] = self.extra.get(key, 0) + 1
+
+
 class InspectorStats:
     """What all inspections of a worker count in."""
 
-    __slots__ = ("http", "tls")
+    __slots__ = ("_registry", "http", "rpc", "tls")
 
     def __init__(self, stats: StatRegistry) -> None:
         self.tls = stats.group(TlsInspectorStats, "tls_inspector.")
         self.http = stats.group(HttpInspectorStats, "http_inspector.")
+        self._registry = stats
+        self.rpc: ProtocolInspectorStats | None = None
+
+    def for_rpc(self) -> ProtocolInspectorStats:
+        """Those of RPC protocols, which are there once somebody looks for one."""
+        if self.rpc is None:
+            self.rpc = self._registry.group(ProtocolInspectorStats, "protocol_inspector.")
+        return self.rpc
 
 
 class WorkerListenerStats(StatGroup):

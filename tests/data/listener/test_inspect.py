@@ -12,14 +12,20 @@ from mosn_xds.data.listener.inspect import Inspected, Inspection
 from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.info import ConnectionInfo
+from mosn_xds.data.proxy.rpc.protocols import build_protocols
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind, PortPredicate
+from mosn_xds.spec.rpc import ProtocolUse
 from tests.data.listener.hellos import client_hello
+from tests.support import bolt, dubbo_peer
 from tests.support.wires import run_reactor, tcp_pair
 
 TLS = ListenerFilter(ListenerFilterKind.TLS_INSPECTOR, "tls")
 HTTP = ListenerFilter(ListenerFilterKind.HTTP_INSPECTOR, "http")
 PROXY = ListenerFilter(ListenerFilterKind.PROXY_PROTOCOL, "proxy")
+RPC = ListenerFilter(
+    ListenerFilterKind.PROTOCOL_INSPECTOR, "rpc", protocols=(ProtocolUse("dubbo", "dubbo"), ProtocolUse("bolt", "bolt"))
+)
 ORIGINAL_DST = ListenerFilter(ListenerFilterKind.ORIGINAL_DST, "original_dst")
 
 HELLO = client_hello("reviews.example.com", ("h2",))
@@ -36,7 +42,9 @@ class Guest:
         spec = Listener("test", (), listener_filters=filters, **listener)
         self.results: list[Inspected | None] = []
         self._over = trio.Event()
-        self.inspection = Inspection(reactor, self.near, self.info, spec, InspectorStats(StatRegistry()), self._done)
+        self.stats = InspectorStats(StatRegistry())
+        protocols = [build_protocols(one.protocols) for one in filters]
+        self.inspection = Inspection(reactor, self.near, self.info, spec, self.stats, self._done, protocols)
 
     def _done(self, inspection: Inspection, result: Inspected | None) -> None:
         assert inspection is self.inspection
@@ -115,6 +123,37 @@ def test_plaintext_is_told_by_its_first_line(sent: bytes, alpns: tuple[str, ...]
         result = await guest.result()
         assert (result.transport, result.sni, result.alpns) == ("raw_buffer", "", alpns)
         assert guest.unread() == sent
+
+    run_reactor(story)
+
+
+@pytest.mark.parametrize(
+    ("sent", "alpns", "counted"),
+    [
+        (bolt.request(), ("bolt",), {"bolt_found": 1}),
+        (dubbo_peer.request(1), ("dubbo",), {"dubbo_found": 1}),
+        (b"GET / HTTP/1.1\r\n\r\n", ("http/1.1",), {}),
+        (HELLO, ("h2",), {}),
+        (b"\x01\x09and so on", (), {}),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 3, 5000])
+def test_rpc_protocols_are_told_by_their_first_bytes(
+    sent: bytes, alpns: tuple[str, ...], counted: dict[str, int], cut: int
+) -> None:
+    async def story(reactor: Reactor) -> None:
+        guest = Guest(reactor, TLS, HTTP, RPC).start()
+        for at in range(0, min(len(sent), 30 * cut), cut):
+            await guest.far.send_all(sent[at : at + cut])
+            await trio.testing.wait_all_tasks_blocked()
+        await guest.far.send_all(sent[30 * cut :])
+        result = await guest.result()
+        assert result is not None and result.alpns == alpns
+        assert guest.unread() == sent
+        if counted:
+            assert guest.stats.for_rpc().extra == counted
+        else:
+            assert guest.stats.for_rpc().protocol_not_found == (not alpns)
 
     run_reactor(story)
 
