@@ -63,9 +63,11 @@ class Recorder:
         return reasons[0] if reasons else None
 
 
-def run_reactor(test: Callable[[Reactor], Awaitable[None]], *, timeout_s: float = 10) -> Reactor:
+def run_reactor(
+    test: Callable[[Reactor], Awaitable[None]], *, timeout_s: float = 10, clock: CachedClock | None = None
+) -> Reactor:
     """Run `test` beside a reactor; whatever the reactor's border caught is an error."""
-    reactor = Reactor(CachedClock())
+    reactor = Reactor(clock or CachedClock())
 
     async def main() -> None:
         with trio.fail_after(timeout_s):

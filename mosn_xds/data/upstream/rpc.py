@@ -226,6 +226,7 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
             if reply:
                 self.wire.write(reply)
         elif kind is Kind.HEARTBEAT_REPLY:
+            self._heard = False  # nothing that would spare the next question
             if self._keepalive is not None:
                 self._keepalive.answered()
         elif kind is Kind.GOAWAY:

@@ -12,6 +12,7 @@ import msgspec
 import trio
 import trio.testing
 
+from mosn_xds.base.clock import CachedClock
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
@@ -214,7 +215,7 @@ class World:
         attempt = attempt or Attempt()
         host = cluster.choose_host(None)
         assert host is not None
-        attempt.pending = cluster.open_stream(host, attempt, Version.HTTP11, high_priority)
+        attempt.pending = cluster.open_stream(host, attempt, attempt.head.version, high_priority)
         return attempt
 
     def figures(self, prefix: str = "cluster.svc.") -> dict[str, int]:
@@ -225,7 +226,7 @@ class World:
         return {name: value for name in names if (value := getattr(group, name))} | group.extra
 
 
-def run(story: Callable[[World], Awaitable[None]]) -> World:
+def run(story: Callable[[World], Awaitable[None]], clock: CachedClock | None = None) -> World:
     """Run `story` beside a reactor; all pools are closed behind it."""
     worlds: list[World] = []
 
@@ -235,7 +236,7 @@ def run(story: Callable[[World], Awaitable[None]]) -> World:
         await story(world)
         world.manager.close()
 
-    run_reactor(main)
+    run_reactor(main, clock=clock)
     return worlds[0]
 
 
