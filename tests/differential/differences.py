@@ -151,4 +151,58 @@ DIFFERENCES: dict[str, Difference] = {
         ours="weighted, as HTTP's",
         reason="that is what the field is for",
     ),
+    "rpc-error-text": Difference(
+        what="the text of an error answer of generic_proxy's Dubbo codec",
+        envoy="empty, but for the reason why connecting failed; the reason is in a map behind it",
+        ours="the reason, and the same map",
+        reason="Java's client shows the text, and does not read the map",
+    ),
+    "rpc-dubbo-statuses": Difference(
+        what="a Dubbo response whose status is none of 20, 30, 31, 40, 50, 60, 70, 80, 90, 100",
+        envoy="`protocol_error`, and the upstream connection is closed",
+        ours="passes",
+        reason="Java's servers send 25 and 35; a response that can be told from the next one ends nobody else's request",
+    ),
+    "rpc-unknown-id": Difference(
+        what="a response under an id that no request has",
+        envoy="is the answer to the request that waits, under that id; with `bind_upstream_connection` it ends the process",
+        ours="dropped, and counted",
+        reason="it answers something else",
+    ),
+    "rpc-missing-content": Difference(
+        what="a Dubbo response whose body ends before its result, as that of null does",
+        envoy="a null and an empty map are added",
+        ours="passes as it is",
+        reason="it is whole, and no frame is changed without need",
+    ),
+    "rpc-one-way-answer": Difference(
+        what="a one-way request that cannot be forwarded",
+        envoy="is answered with an error",
+        ours="is not answered",
+        reason="its client waits for nothing, and may have given its id to another request",
+    ),
+    "rpc-frame-size": Difference(
+        what="a frame above the listener's or cluster's `per_connection_buffer_limit_bytes` (1 MiB)",
+        envoy="closes the connection",
+        ours="passes, up to the codec's `max_frame_bytes` (16 MiB)",
+        reason="Dubbo's own limit is 8 MiB, and what passes plain TCP must pass here",
+    ),
+    "rpc-retries": Difference(
+        what="`num_retries` of generic_proxy's routes",
+        envoy="is the number of attempts",
+        ours="is the number of retries; when they are used up the log shows URX as well",
+        reason="that is what the field is documented to be, and it is HTTP's",
+    ),
+    "rpc-response-code": Difference(
+        what="`%RESPONSE_CODE%` of an RPC in access logs",
+        envoy="the protocol's own status, as `%GENERIC_RESPONSE_CODE%`",
+        ours="the HTTP status that means the same",
+        reason="filters of access logs by status, and Istio's metrics, know HTTP's",
+    ),
+    "rpc-client-gone": Difference(
+        what="the details of an RPC whose client went away",
+        envoy="none",
+        ours="`downstream_remote_disconnect`, as HTTP's",
+        reason="it says what happened",
+    ),
 }

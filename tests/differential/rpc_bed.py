@@ -21,7 +21,7 @@ GENERIC_OPERATORS = {
     "route": "%REQUEST_PROPERTY(group)%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "received": "%REQUEST_PROPERTY(version)%",
-    "sent": "%RESPONSE_CODE%",
+    "sent": "%REQUEST_PROPERTY(none)%",
     "protocol": "%PROTOCOL%",
     "method": "%METHOD%",
     "path": "%HOST%|%PATH%",

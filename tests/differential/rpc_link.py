@@ -1,7 +1,5 @@
 """A scenario's connection to a proxy in an RPC protocol: what comes back on it goes into the journal."""
 
-import re
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -32,6 +30,20 @@ def thrift_upstream(world: World, name: str = "a") -> ThriftUpstream:
     if not isinstance(found, ThriftUpstream):
         raise TypeError(f"{name} is no Thrift upstream")
     return found
+
+
+def tagged(
+    world: World,
+    id: int,
+    service: str = "shop.Cart",
+    method: str = "get",
+    arguments: Sequence[tuple[str, bytes]] = (),
+    attachments: Mapping[str, str | bytes] | None = None,
+    **options: Any,
+) -> bytes:
+    """A Dubbo request that its line of the access log is found by."""
+    tag = {"x-case": world.next_tag()}
+    return dubbo_peer.request(id, service, method, arguments, {**tag, **(attachments or {})}, **options)
 
 
 def reason(frame: DubboFrame) -> str:
@@ -87,13 +99,12 @@ class DubboLink(_Link[DubboClient]):
         self,
         service: str = "shop.Cart",
         method: str = "get",
-        arguments: Sequence[tuple[str, bytes]] = (),
-        attachments: Mapping[str, str | bytes] | None = None,
+        *rest: Any,
         **options: Any,
     ) -> DubboFrame:
-        """Send a request and read what comes."""
+        """Send a request (see `tagged`) and read what comes."""
         self._last_id += 1
-        self.send(dubbo_peer.request(self._last_id, service, method, arguments, attachments, **options))
+        self.send(tagged(self._world, self._last_id, service, method, *rest, **options))
         reply = self.read()
         assert reply.id == self._last_id
         return reply
@@ -164,38 +175,3 @@ def thrift_call(
         reply = link.call(name)
         assert closed is link.closes(2.0 if closed else 0.05)
         return reply
-
-
-class Figures:
-    """Counters and gauges whose names (behind `prefix`) match, by how much they change from here on."""
-
-    def __init__(self, world: World, prefix: str, names: str = ".*") -> None:
-        self._world = world
-        self._prefix = prefix
-        self._names = re.compile(names)
-        self._before = self._read()
-
-    def _read(self) -> dict[str, int]:
-        found = self._world.proxy.stats(f"^{re.escape(self._prefix)}")
-        short = {name.removeprefix(self._prefix): value for name, value in found.items()}
-        return {name: value for name, value in short.items() if self._names.fullmatch(name)}
-
-    def expect(self, expected: Mapping[str, int], timeout_s: float = 3.0) -> None:
-        """Wait until these have changed by so much, and no other. Raises AssertionError."""
-        deadline = time.monotonic() + timeout_s
-        while (changed := self._changed()) != dict(expected):
-            assert time.monotonic() < deadline, f"changed are {changed}, not {dict(expected)}"
-            time.sleep(0.02)
-        self._world.note("changed", sorted(changed.items()))
-
-    def _changed(self) -> dict[str, int]:
-        now = self._read()
-        return {
-            name: value - self._before.get(name, 0) for name, value in now.items() if value != self._before.get(name, 0)
-        }
-
-
-def generic_figures(world: World, name: str = "dubbo") -> Figures:
-    """What Envoy counts of a generic_proxy."""
-    names = r"downstream_rq_(total|error|reset|local|decoding_error|active|code\.\d+|flag\.\w+)"
-    return Figures(world, f"generic_proxy.{name}.", names)

@@ -15,6 +15,7 @@ from tests.mutation.mutant import Mutant
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
+    "generic_proxy",
     "generic_proxy_routes",
     "grpc_web",
     "http2_alpn",

@@ -132,6 +132,11 @@ class RpcResponse(ResponseHead, gc=False):
         return cls(status, fields, version, b"", None, frame, id, kind, code, list(fields))
 
     @property
+    def failed(self) -> bool:
+        """Whether it counts as an error: by its status, or because it brings an exception."""
+        return self.status >= 400
+
+    @property
     def edited(self) -> bool:
         """Whether somebody has changed the properties."""
         return self.fields != self.original

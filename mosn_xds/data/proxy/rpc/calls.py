@@ -65,7 +65,7 @@ class CallStats:
             method = self._find(stream)
         method.rq_total += 1
         method.rq_time.record((stream.duration_s or 0.0) * 1000)
-        if status >= 400 or (not status and request.kind is not Kind.ONEWAY):
+        if stream.failed or (not status and request.kind is not Kind.ONEWAY):
             method.rq_error += 1
             if status:
                 stats.downstream_rq_error += 1

@@ -4,11 +4,11 @@ Everything that a request goes through is the HTTP stream's: filters, route, ret
 is missing here is what only HTTP has: bodies apart from heads, upgrades, informational responses, headers of its own.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import ResponseHead
-from mosn_xds.data.codec.rpc import RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import Kind, RpcRequest, RpcResponse
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.stream import Stream
 
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
 _NR = int(ResponseFlag.NR)
+_REASONS: Final = {
+    int(ResponseFlag.NC): "cluster_not_found",
+    int(ResponseFlag.UH): "no_healthy_upstream",
+    int(ResponseFlag.UF): "connection_failure",
+    int(ResponseFlag.UC): "connection_termination",
+    int(ResponseFlag.UR): "connection_termination",
+    int(ResponseFlag.LR): "local_reset",
+    int(ResponseFlag.UO): "overflow",
+    int(ResponseFlag.UPE): "protocol_error",
+    int(ResponseFlag.UT): "timeout",
+}
+"""What Envoy's generic_proxy says of the router's failures, to its client and in the log."""
 _NO_ROUTE = Reply(404, details="route_not_found", flags=_NR)
 
 
@@ -32,6 +44,8 @@ class RpcStream(Stream):
         manager.live += 1
         self.local_text = b""
         """What the proxy says in its own answer."""
+        self.failed = False
+        """Whether what its client gets is an error."""
 
     def start(self, end: bool) -> None:
         self._begin(end)
@@ -68,17 +82,21 @@ class RpcStream(Stream):
         if self.ended:
             return
         self.flags |= reply.flags
-        self.details = reply.details or self.details
+        why = _REASONS.get(reply.flags)
+        self.details = why or reply.details or self.details
         if self.response is not None:
             self.reset_downstream()
             return
         self._drop_router()
-        self.local_text = self.local_reply_body = reply.body
+        self.local_text = self.local_reply_body = reply.body if why is None else why.encode()
         self.manager.rpc_stats.downstream_rq_local += 1
         self.respond(RpcResponse.of(self.rpc.version, b"", self.rpc.id, status=reply.status), True)
 
     def _send_head(self, head: ResponseHead) -> None:
         self.response_code = head.status
+        self.failed = head.failed if isinstance(head, RpcResponse) else head.status >= 400
+        if self.rpc.kind is Kind.ONEWAY and self.details == "via_upstream":
+            self.details = ""  # it was taken, that is all
         self.owner.send_head(self, head, True)
         self.first_tx = self.owner.clock.now - self.start_s
         self._response_done()

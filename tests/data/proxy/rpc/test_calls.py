@@ -27,6 +27,7 @@ class Counted:
         kind = facts.pop("kind", Kind.REQUEST)
         request = RpcRequest.of(version, b"", 1, service=service, method=method, kind=kind)
         facts = {"route": object(), "response_code": 200, "rpc_code": 0, "flags": 0, "duration_s": 0.1} | facts
+        facts.setdefault("failed", facts["response_code"] >= 400)
         self.calls.ended(SimpleNamespace(rpc=request, **facts))  # type: ignore[arg-type]
 
     @property

@@ -24,6 +24,7 @@ DUBBO: Final = b"dubbo"
 VERSION: Final = b"version"
 GENERIC_METHOD: Final = b"generic.method"
 RESULT: Final = b"result"
+EXCEPTION: Final = b"exception"
 
 GENERIC: Final = (b"$invoke", b"$invokeAsync")
 """What the methods of a generic service are called; the one that is meant is their first argument."""
@@ -120,6 +121,10 @@ class DubboResponse(RpcResponse, gc=False):
         if self.original is None:
             self._read()
         _response_fields.__set__(self, fields)
+
+    @property
+    def failed(self) -> bool:
+        return self.result == EXCEPTION
 
     @property
     def edited(self) -> bool:

@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from mosn_xds.data.codec.rpc.dubbo import attachments, hessian2
-from mosn_xds.data.codec.rpc.dubbo.messages import HEAD_BYTES, DubboRequest, DubboResponse
+from mosn_xds.data.codec.rpc.dubbo.messages import EXCEPTION, HEAD_BYTES, DubboRequest, DubboResponse
 from mosn_xds.data.codec.rpc.dubbo.options import DubboOptions
 from mosn_xds.data.codec.rpc.messages import BadFrame, Kind, RpcMessage, RpcRequest, RpcResponse
 from mosn_xds.data.codec.rpc.protocol import MORE, RpcProtocol, Sniff
@@ -57,7 +57,7 @@ _EVENT: Final = 0x20
 _SERIALIZATION: Final = 0x1F
 _READONLY: Final = b"\x01R"
 
-_RESULTS: Final = (b"exception", b"value", attachments.NULL)
+_RESULTS: Final = (EXCEPTION, b"value", attachments.NULL)
 """By their numbers, which are greater by three where attachments follow."""
 _FIRST_RESULT: Final = 0x90  # the int 0
 
