@@ -1,5 +1,8 @@
 """Route tables of RPC proxies (generic_proxy.v3.RouteConfiguration): inline, or by generic RDS."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mosn_xds.control.translate.common import take_source
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.generic_matcher import take_matcher
@@ -7,6 +10,8 @@ from mosn_xds.control.translate.model import Need
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.rpc import RpcMatcher, RpcRouteTable, RpcVirtualHost
 from mosn_xds.xds.messages import TYPE_PREFIX
+
+T = TypeVar("T")
 
 GENERIC_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.generic_proxy.v3.RouteConfiguration"
 
@@ -22,21 +27,30 @@ def take_rds(take: Take, type_url: str) -> str:
 def take_generic_route_table(take: Take, context: Context) -> RpcRouteTable:
     """generic_proxy.v3.RouteConfiguration. The clusters that it names are in the report, too."""
     name = take.text("name")
-    outside = dict(take.report.clusters)
-    take.report.clusters.clear()
+    hosts, clusters = naming_clusters(take, lambda: _take_virtual_hosts(take, name, context))
+    return RpcRouteTable(name, tuple(hosts), tuple(clusters))
+
+
+def naming_clusters(take: Take, make: Callable[[], T]) -> tuple[T, dict[str, str]]:
+    """What `make` makes, and the clusters that the report got of it, with what they are called there."""
+    report = take.report
+    outside, report.clusters = report.clusters, {}
+    made = make()
+    clusters = report.clusters
+    report.clusters = {**outside, **clusters}
+    return made, clusters
+
+
+def _take_virtual_hosts(take: Take, table: str, context: Context) -> list[RpcVirtualHost]:
     hosts = [_take_virtual_host(one, context) for one in take.children("virtual_hosts")]
-    _refuse_duplicates(take, name, hosts)
+    _refuse_duplicates(take, table, hosts)
     routes = take.child("routes")
     if routes is not None:
         if any("*" in host.domains for host in hosts):
-            raise take.error(
-                "routes",
-                f"'routes' cannot be specified at the same time as a catch-all ('*') virtual host in route {name}",
-            )
+            reason = "'routes' cannot be specified at the same time as a catch-all ('*') virtual host in route"
+            raise take.error("routes", f"{reason} {table}")
         hosts.append(RpcVirtualHost("default", ("*",), take_matcher(routes, context)))
-    clusters = tuple(take.report.clusters)
-    take.report.clusters = {**outside, **take.report.clusters}
-    return RpcRouteTable(name, tuple(hosts), clusters)
+    return hosts
 
 
 def _take_virtual_host(take: Take, context: Context) -> RpcVirtualHost:

@@ -13,12 +13,14 @@ from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.filters import ExtensionFilter, HttpFilter, UnknownFilter
 
+_DUBBO_ROUTER = "envoy.filters.dubbo.router"
+
 
 @dataclass(frozen=True, slots=True)
 class GenericRouter:
     """`bind_upstream`: each downstream connection has an upstream connection of its own."""
 
-    bind_upstream: bool
+    bind_upstream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +31,58 @@ class RpcFilters:
     router: GenericRouter
 
 
-def take_rpc_filters(parent: Take, context: Context, name: str = "filters") -> RpcFilters:
-    """Repeated core.TypedExtensionConfig. Raises ConfigError unless the router is the last, and only the last."""
+def take_rpc_filters(parent: Take, context: Context) -> RpcFilters:
+    """GenericProxy.filters. Raises ConfigError unless the router is the last, and only the last."""
     found: list[HttpFilter] = []
     router: GenericRouter | None = None
     router_name = ""
-    for take in parent.children(name):
+    for take in parent.children("filters"):
         if router is not None:
             raise take.error("", f"Terminal filter: {router_name} must be the last generic L7 filter")
-        one = _take_filter(take, context)
+        one = _take_filter(take, context, "typed_config")
         if isinstance(one, GenericRouter):
             router, router_name = one, take.message.name
         elif one is not None:
             found.append(one)
-    if router is None:
-        if found and isinstance(found[-1].config, UnknownFilter):
-            return RpcFilters(tuple(found), GenericRouter(False))
-        raise parent.error(name, "A terminal L7 filter is necessary for generic proxy")
-    return RpcFilters(tuple(found), router)
+    if router is None and not (found and isinstance(found[-1].config, UnknownFilter)):
+        raise parent.error("filters", "A terminal L7 filter is necessary for generic proxy")
+    return RpcFilters(tuple(found), router or GenericRouter())
 
 
-def _take_filter(take: Take, context: Context) -> HttpFilter | GenericRouter | None:
+def take_routed_filters(parent: Take, context: Context, field: str, config: str) -> tuple[HttpFilter, ...]:
+    """Repeated DubboFilter or ThriftFilter in `field`, with their configuration in `config`: those before the router, which
+    need not be there."""
+    found: list[HttpFilter] = []
+    routed = False
+    for take in parent.children(field):
+        one = _take_filter(take, context, config)
+        routed = routed or isinstance(one, GenericRouter)
+        if isinstance(one, HttpFilter) and not routed:
+            found.append(one)
+    return tuple(found)
+
+
+def _take_filter(take: Take, context: Context, field: str) -> HttpFilter | GenericRouter | None:
     name = take.text("name")
     if is_skipped(take, context, name):
         return None
-    config = take.message_of("typed_config")
+    config = take.message_of(field)
     if config is None:
-        raise take.error("typed_config", "a filter needs its configuration")
-    found = context.extension_of(take, "typed_config", config, Category.RPC_FILTER, name)
+        if name == _DUBBO_ROUTER:  # which Envoy finds by its name
+            return GenericRouter()
+        return _unknown(take, Configured(name, "", None, None, "", f"{name} without a configuration"))
+    found = context.extension_of(take, field, config, Category.RPC_FILTER, name)
     if isinstance(found.value, GenericRouter):
         return found.value
     if isinstance(found.value, ExtensionFilter):
-        return HttpFilter(name, checked(take, context, "typed_config", found.value))
+        return HttpFilter(name, checked(take, context, field, found.value))
     if found.value is not None:
         return HttpFilter(name, found.value)
     entry = context.registry.stream_filter(found.type_name, name)
     if entry is not None:
-        return HttpFilter(name, take_extension_filter(take, context, "typed_config", config, entry))
+        return HttpFilter(name, take_extension_filter(take, context, field, config, entry))
     shown = f"{name} of type {found.type_name}"
-    return _unknown(take, Configured(name, found.type_name, None, config, "typed_config", shown))
+    return _unknown(take, Configured(name, found.type_name, None, config, field, shown))
 
 
 def _unknown(take: Take, found: Configured) -> HttpFilter | None:
@@ -81,3 +96,15 @@ def _unknown(take: Take, found: Configured) -> HttpFilter | None:
 def generic_router(take: Take, context: Context, name: str) -> GenericRouter:
     """generic_proxy.router.v3.Router"""
     return GenericRouter(take.flag("bind_upstream_connection"))
+
+
+def dubbo_router(take: Take, context: Context, name: str) -> GenericRouter:
+    """dubbo_proxy.router.v3.Router, which has no fields."""
+    return GenericRouter()
+
+
+def thrift_router(take: Take, context: Context, name: str) -> GenericRouter:
+    """thrift_proxy.router.v3.Router"""
+    if take.wrapped_flag("close_downstream_on_upstream_error") is False:
+        take.ignore("close_downstream_on_upstream_error", "clients keep their connections in any case")
+    return GenericRouter()

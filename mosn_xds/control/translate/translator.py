@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.cluster import ENDPOINTS_URL, take_cluster
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.dubbo_proxy import DUBBO_ROUTES_URL, take_dubbo_route_table
 from mosn_xds.control.translate.endpoint import take_endpoints
 from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL, take_generic_route_table
 from mosn_xds.control.translate.hcm import ROUTES_URL
@@ -18,6 +19,7 @@ from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.route import take_route_table
 from mosn_xds.control.translate.secret import take_secret
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
+from mosn_xds.control.translate.thrift_proxy import THRIFT_ROUTES_URL, take_thrift_route_table
 from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.spec.cluster import Endpoints
 from mosn_xds.xds.messages import TYPE_PREFIX, decode, message_class
@@ -50,6 +52,8 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         ENDPOINTS_URL: _Kind(lambda take, context: _Made(take_endpoints(take, context)), frozenset({2})),
         ROUTES_URL: _Kind(lambda take, context: _Made(take_route_table(take, context)), frozenset({2})),
         GENERIC_ROUTES_URL: _Kind(lambda take, context: _Made(take_generic_route_table(take, context)), frozenset()),
+        DUBBO_ROUTES_URL: _Kind(lambda take, context: _Made(take_dubbo_route_table(take, context)), frozenset()),
+        THRIFT_ROUTES_URL: _Kind(lambda take, context: _Made(take_thrift_route_table(take, context)), frozenset()),
         LISTENERS_URL: _Kind(lambda take, context: _Made(take_listener(take, context)), frozenset({3, 25})),
         SECRETS_URL: _Kind(lambda take, context: _Made(take_secret(take, context)), frozenset()),
     }

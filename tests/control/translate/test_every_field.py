@@ -5,6 +5,7 @@ is refused, or the field's path is among the unread. Fields whose only effect is
 """
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL
 from mosn_xds.control.translate.hcm import ROUTES_URL
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.translator import CLUSTERS_URL, ENDPOINTS_URL, LISTENERS_URL
+from mosn_xds.spec.extensions import PROTOCOLS
 from mosn_xds.spec.snapshot import encode
 from tests.support.field_samples import message_fields, new, samples
 
@@ -24,7 +26,8 @@ CLUSTER = "envoy.config.cluster.v3"
 ENDPOINT = "envoy.config.endpoint.v3"
 CORE = "envoy.config.core.v3"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3"
-GENERIC = "envoy.extensions.filters.network.generic_proxy"
+NETWORK = "envoy.extensions.filters.network"
+GENERIC = f"{NETWORK}.generic_proxy"
 HTTP = "envoy.extensions.filters.http"
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -249,6 +252,29 @@ def generic() -> Any:
     message.codec_config.typed_config.Pack(new(f"{GENERIC}.codecs.dubbo.v3.DubboCodecConfig"))
     message.route_config.CopyFrom(rpc_table())
     message.filters.add(name="router").typed_config.Pack(new(f"{GENERIC}.router.v3.Router"))
+    return message
+
+
+def dubbo() -> Any:
+    message = new(f"{NETWORK}.dubbo_proxy.v3.DubboProxy")
+    message.stat_prefix = "dubbo"
+    config = message.multiple_route_config.route_config.add(name="routes", interface="shop")
+    route = config.routes.add()
+    route.match.method.name.exact = "buy"
+    route.route.cluster = "there"
+    return message
+
+
+def dubbo_route(config: Any) -> Any:
+    return config.multiple_route_config.route_config[0].routes[0]
+
+
+def thrift() -> Any:
+    message = new(f"{NETWORK}.thrift_proxy.v3.ThriftProxy")
+    message.stat_prefix = message.route_config.name = "thrift"
+    route = message.route_config.routes.add()
+    route.match.method_name = "add"
+    route.route.cluster = "there"
     return message
 
 
@@ -551,6 +577,22 @@ PLACES: list[tuple[str, Place]] = [
     (f"{GENERIC}.action.v3.RouteAction", in_rpc_action(lambda action: action)),
     (f"{CORE}.RetryPolicy", in_rpc_action(lambda action: touched(action.retry_policy))),
     (f"{GENERIC}.matcher.v3.RequestMatcher", in_request_matcher(lambda matcher: matcher)),
+    (f"{NETWORK}.dubbo_proxy.v3.DubboProxy", in_config(dubbo, lambda config: config)),
+    (f"{NETWORK}.dubbo_proxy.v3.RouteMatch", in_config(dubbo, lambda config: dubbo_route(config).match)),
+    (f"{NETWORK}.dubbo_proxy.v3.MethodMatch", in_config(dubbo, lambda config: dubbo_route(config).match.method)),
+    (f"{NETWORK}.dubbo_proxy.v3.RouteAction", in_config(dubbo, lambda config: dubbo_route(config).route)),
+    (
+        f"{NETWORK}.dubbo_proxy.v3.RouteConfiguration",
+        in_config(dubbo, lambda config: config.multiple_route_config.route_config[0]),
+    ),
+    (
+        f"{NETWORK}.dubbo_proxy.v3.MultipleRouteConfiguration",
+        in_config(dubbo, lambda config: config.multiple_route_config),
+    ),
+    (f"{NETWORK}.thrift_proxy.v3.ThriftProxy", in_config(thrift, lambda config: config)),
+    (f"{NETWORK}.thrift_proxy.v3.RouteConfiguration", in_config(thrift, lambda config: config.route_config)),
+    (f"{NETWORK}.thrift_proxy.v3.RouteMatch", in_config(thrift, lambda config: config.route_config.routes[0].match)),
+    (f"{NETWORK}.thrift_proxy.v3.RouteAction", in_config(thrift, lambda config: config.route_config.routes[0].route)),
     (f"{HTTP}.router.v3.Router", in_http_filter(f"{HTTP}.router.v3.Router")),
     (f"{HTTP}.fault.v3.HTTPFault", in_http_filter(f"{HTTP}.fault.v3.HTTPFault")),
     (f"{HTTP}.fault.v3.FaultAbort", in_http_filter(f"{HTTP}.fault.v3.HTTPFault", fault_abort)),
@@ -587,10 +629,23 @@ NO_EFFECT = {
     (f"{CORE}.SocketOption", "description"): "for people",
     (f"{CORE}.SubstitutionFormatString", "json_format_options"): "asks for sorted keys, which they always are",
     ("envoy.config.accesslog.v3.AccessLog", "name"): "for people",
+    (f"{NETWORK}.dubbo_proxy.v3.DubboProxy", "protocol_type"): "has one value",
+    (f"{NETWORK}.dubbo_proxy.v3.DubboProxy", "serialization_type"): "has one value",
+    (f"{NETWORK}.dubbo_proxy.v3.RouteConfiguration", "name"): "for people",
+    (f"{NETWORK}.thrift_proxy.v3.ThriftProxy", "payload_passthrough"): "bodies always are",
+    (f"{NETWORK}.thrift_proxy.v3.ThriftProxy", "header_keys_preserve_case"): "they always are",
 }
 
 RUNTIME = {"x": 3, "x.a": 9, "sample.fraction": 9}
 OPTIONS = Options(runtime=RUNTIME)
+RPC_PROTOCOLS = [
+    EntryPoint(name, "mosn_xds.data.codec.rpc:RpcProtocol", PROTOCOLS) for name in ("bolt", "dubbo", "thrift")
+]
+
+
+def registry() -> Registry:
+    """What we have, and nothing of other packages."""
+    return Registry([], [], RPC_PROTOCOLS)
 
 
 def outcome(translated: Translated) -> bytes:
@@ -600,7 +655,7 @@ def outcome(translated: Translated) -> bytes:
 
 @pytest.fixture(scope="module")
 def translator() -> Translator:
-    return Translator(NodeContext(), OPTIONS, Registry([], frozenset()))
+    return Translator(NodeContext(), OPTIONS, registry())
 
 
 def translate(translator: Translator, place: Place, setter: Callable[[Any], None] | None) -> Translated:

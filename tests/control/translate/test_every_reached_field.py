@@ -13,10 +13,9 @@ import pytest
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate import NodeContext, Translated, Translator
-from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.take import Take
 from mosn_xds.pilot.recording import read_recording
-from tests.control.translate.test_every_field import CASES, OPTIONS, PLACES, outcome
+from tests.control.translate.test_every_field import CASES, OPTIONS, PLACES, outcome, registry
 from tests.support.field_samples import message_fields, samples
 from tests.support.recordings import ROOT
 
@@ -60,7 +59,7 @@ class Scene:
     def translate(self, watch: "Watch", full_name: str = "", setter: Callable[[Any], None] | None = None) -> Translated:
         """What the resource says once the first message of this type in it has been changed. Raises ConfigError."""
         watch.begin(full_name, setter)
-        translator = Translator(NodeContext(), OPTIONS, Registry([], []))  # a fresh one: it remembers parts
+        translator = Translator(NodeContext(), OPTIONS, registry())  # a fresh one: it remembers parts
         return translator.translate(self.type_url, None, self.raw)
 
 

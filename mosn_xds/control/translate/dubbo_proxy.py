@@ -1,0 +1,136 @@
+"""envoy.extensions.filters.network.dubbo_proxy.v3: served like a generic_proxy that speaks Dubbo.
+
+Its routes become a list of predicates, tried in order as in Envoy: interface, group and version of a RouteConfiguration,
+then method and headers of its routes. Arguments are never decoded, so a route that asks for their values never matches.
+Requests have no time-out but their clients' own, and are tried once.
+"""
+
+from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.generic_action import ANY_REQUEST
+from mosn_xds.control.translate.generic_routes import naming_clusters, take_rds
+from mosn_xds.control.translate.matchers import take_header_matches, take_string_match
+from mosn_xds.control.translate.route_action import take_weighted_clusters
+from mosn_xds.control.translate.rpc_codecs import checked_use
+from mosn_xds.control.translate.rpc_filters import take_routed_filters
+from mosn_xds.control.translate.take import Take
+from mosn_xds.spec.common import StringMatch, StringMatchKind
+from mosn_xds.spec.route import Route, RouteAction, WeightedCluster
+from mosn_xds.spec.rpc import (
+    AllOf,
+    AnyOf,
+    Not,
+    PropertyTest,
+    ProtocolUse,
+    RpcInput,
+    RpcInputKind,
+    RpcMatchEntry,
+    RpcMatcher,
+    RpcMatchList,
+    RpcOnMatch,
+    RpcPredicate,
+    RpcProxy,
+    RpcRouteTable,
+    RpcVirtualHost,
+    ValueTest,
+)
+from mosn_xds.xds.messages import TYPE_PREFIX
+
+DUBBO_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.dubbo_proxy.v3.MultipleRouteConfiguration"
+
+_SERVICE = RpcInput(RpcInputKind.SERVICE)
+_METHOD = RpcInput(RpcInputKind.METHOD)
+_NEVER = AnyOf(())
+
+
+def translate(take: Take, context: Context, name: str) -> RpcProxy:
+    """The route table that it asks for is in the report's needs."""
+    drds, many = take.child("drds"), take.child("multiple_route_config")
+    if many is not None and take.has("route_config"):
+        raise take.error("route_config", "both mutiple_route_config and route_config is present in DubboProxy")
+    routes = None
+    if drds is None:
+        routes = _take_table(take, "", context) if many is None else take_dubbo_route_table(many, context)
+    return RpcProxy(
+        stat_prefix=f"dubbo.{take.text('stat_prefix')}.",
+        protocols=(checked_use(take, "", context, ProtocolUse(name, "dubbo")),),
+        routes=routes,
+        rds="" if drds is None else table_name(take_rds(drds, DUBBO_ROUTES_URL)),
+        filters=take_routed_filters(take, context, "dubbo_filters", "config"),
+    )
+
+
+def table_name(name: str) -> str:
+    """How a worker knows the table: the names of Dubbo's route tables are their own."""
+    return f"dubbo/{name}"
+
+
+def take_dubbo_route_table(take: Take, context: Context) -> RpcRouteTable:
+    """dubbo_proxy.v3.MultipleRouteConfiguration. The clusters that it names are in the report, too."""
+    return _take_table(take, take.text("name"), context)
+
+
+def _take_table(take: Take, name: str, context: Context) -> RpcRouteTable:
+    """Of whatever has RouteConfigurations in `route_config`."""
+    entries, clusters = naming_clusters(take, lambda: _take_routes(take, context))
+    host = RpcVirtualHost(name, ("*",), RpcMatcher(RpcMatchList(entries)))
+    return RpcRouteTable(table_name(name), (host,), tuple(clusters))
+
+
+def _take_routes(take: Take, context: Context) -> tuple[RpcMatchEntry, ...]:
+    found = []
+    for one in take.children("route_config"):
+        one.skip("name")  # for people
+        above = [_interface_test(one.text("interface"))]
+        for property_name in ("group", "version"):
+            wanted = one.text(property_name)
+            if wanted:
+                above.append(_is(RpcInput(RpcInputKind.PROPERTY, property_name), wanted))
+        for route in one.children("routes"):
+            match, action = route.child("match"), route.child("route")
+            if match is None or action is None:
+                raise route.error("", "a match and a route are required")
+            predicate = AllOf((*above, *_take_match(match, context)))
+            found.append(RpcMatchEntry(predicate, RpcOnMatch(_take_action(action, context))))
+    return tuple(found)
+
+
+def _is(what: RpcInput, value: str, kind: StringMatchKind = StringMatchKind.EXACT) -> RpcPredicate:
+    return ValueTest(what, StringMatch(kind, value))
+
+
+def _interface_test(pattern: str) -> RpcPredicate:
+    """Envoy's InterfaceMatcher: an asterisk stands for at least one character, at the beginning or else at the end."""
+    if pattern == "*":
+        return Not(_is(_SERVICE, ""))
+    for kind, rest, given in (
+        (StringMatchKind.SUFFIX, pattern[1:], pattern.startswith("*")),
+        (StringMatchKind.PREFIX, pattern[:-1], pattern.endswith("*")),
+    ):
+        if given:
+            return AllOf((_is(_SERVICE, rest, kind), Not(_is(_SERVICE, rest))))
+    return _is(_SERVICE, pattern)
+
+
+def _take_match(take: Take, context: Context) -> list[RpcPredicate]:
+    method = take.child("method")
+    name = None if method is None else method.child("name")
+    if method is None or name is None:
+        raise take.error("method", "Configuration must define a matcher")
+    found: list[RpcPredicate] = [ValueTest(_METHOD, take_string_match(name, context))]
+    if method.has("params_match"):
+        method.ignore("params_match", "arguments are not decoded: the route never matches")
+        found.append(_NEVER)
+    found += [PropertyTest(header) for header in take_header_matches(take, "headers", context)]
+    return found
+
+
+def _take_action(take: Take, context: Context) -> Route:
+    cluster, weights = take.text("cluster"), take.child("weighted_clusters")
+    weighted: tuple[WeightedCluster, ...] = ()
+    header = ""
+    if weights is not None:
+        weighted, header = take_weighted_clusters(weights, context)
+    if cluster:
+        take.report.clusters.setdefault(cluster, "cluster")
+    take.ignore_given(metadata_match="subsets are not supported yet")
+    return Route(ANY_REQUEST, RouteAction(cluster=cluster, weighted=weighted, weighted_header=header, timeout_s=0.0))
