@@ -95,7 +95,7 @@ class Chain:
         if isinstance(network_filter, spec.HttpConnectionManager):
             self.terminal = HttpConnectionManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, RpcProxy):
-            self.terminal = RpcManager(network_filter, context, listener_prefix, direction)
+            self.terminal = RpcManager(network_filter, context, listener_prefix, direction, self.exchange)
         elif isinstance(network_filter, spec.TcpProxy):
             if network_filter.protocols:
                 self.terminal = DetectingTcpProxy(network_filter, context, self.exchange, listener_prefix, direction)

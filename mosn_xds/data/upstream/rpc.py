@@ -17,6 +17,7 @@ from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.net.keepalive import Keepalive
+from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.upstream.api import StreamHandler
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS, MultiplexedConnection, MultiplexedStream
@@ -119,6 +120,15 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         self.version = parts.protocol.version
         expected = 1 if self._single else pool.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         super().__init__(pool, id, expected)
+
+    def on_connected(self) -> None:
+        begin_exchange(self.settings.spec.metadata_exchange, self.wire, self._on_first)
+        super().on_connected()
+
+    def _on_first(self, data: memoryview) -> None:
+        """What comes behind the exchange of metadata."""
+        self.wire.set_bulk(None)
+        self.on_data(bytes(data))
 
     def make_stream(self, handler: StreamHandler, reused: bool) -> RpcStream:
         return RpcStream(self, handler, reused)

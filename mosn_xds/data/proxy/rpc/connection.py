@@ -17,6 +17,7 @@ from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.rpc.stream import RpcStream
+from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class RpcServerConnection(ServerConnection):
         if self._closing:
             return
         framer = self._framer
+    def on_connected(self) -> None:
+        begin_exchange(self._manager.exchange, self.wire, self._on_first)
+
+    def _on_first(self, data: memoryview) -> None:
+        """What comes behind the exchange of metadata."""
+        self.wire.set_bulk(None)
+        self.wire.consumer.on_data(bytes(data))
+
         for frame in framer.receive(data):
             if not self._take(frame):
                 return

@@ -23,17 +23,22 @@ from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
 from mosn_xds.data.proxy.stream import Stream
 from mosn_xds.spec.filters import HttpFilter, RouterFilter
 from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
-from mosn_xds.spec.listener import TrafficDirection
+from mosn_xds.spec.listener import MetadataExchange, TrafficDirection
 from mosn_xds.spec.rpc import RpcProxy
 
 _ROUTER = HttpFilter("envoy.filters.generic.router", RouterFilter(suppress_envoy_headers=True))
 
 
 class RpcManager(HttpConnectionManager):
-    """envoy.filters.network.generic_proxy at work; a `Terminal`. Raises ConfigError."""
+    """envoy.filters.network.generic_proxy at work; a `Terminal`. Raises ConfigError. `exchange` is the chain's, of metadata."""
 
     def __init__(
-        self, spec: RpcProxy, context: WorkerContext, listener_prefix: str, direction: TrafficDirection
+        self,
+        spec: RpcProxy,
+        context: WorkerContext,
+        listener_prefix: str,
+        direction: TrafficDirection,
+        exchange: MetadataExchange | None = None,
     ) -> None:
         if not spec.protocols:
             raise ConfigError("no protocol")
@@ -50,6 +55,7 @@ class RpcManager(HttpConnectionManager):
         self.protocols: tuple[RpcProtocol, ...] = build_protocols(spec.protocols)
         super().__init__(common, context, listener_prefix, direction)
         self.rpc = spec
+        self.exchange = exchange
         self.rpc_stats = context.stats.group(RpcStats, spec.stat_prefix)
         self.live = 0
         """Streams under way; some may have outlived the chain, as their connections go on elsewhere."""
