@@ -96,6 +96,10 @@ class RpcProtocol(Extension):
         """The same frame under another id: one that a frame of its kind came with, or one of the proxy's, from 1 to 2^31 - 1."""
         raise NotImplementedError
 
+    def answer(self, frame: bytes, request: RpcRequest) -> bytes:
+        """A server's response as `request` is to be answered: under its id, and whatever else its client may rely on."""
+        return self.with_id(frame, request.id)
+
     def edit_request(self, request: RpcRequest) -> bytes:
         """The request's frame with its present `fields`; only if `edits`."""
         raise NotImplementedError

@@ -291,7 +291,12 @@ def test_the_servers_time_out_is_never_longer_than_the_clients(
         (503, "no healthy upstream", Status.CONNECTION_CLOSED),
         (503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
          Status.CONNECTION_CLOSED),
-        (503, "cluster_not_found", Status.CONNECTION_CLOSED),
+        (503, "overflow", Status.SERVER_THREADPOOL_BUSY),
+        (503, "no_healthy_upstream", Status.CONNECTION_CLOSED),
+        (503, "connection_failure", Status.CONNECTION_CLOSED),
+        (503, "connection_termination", Status.CONNECTION_CLOSED),
+        (503, "local_reset", Status.CONNECTION_CLOSED),
+        (503, "cluster_not_found", Status.NO_PROCESSOR),
         (504, "upstream request timeout", Status.TIMEOUT),
         (999, "", Status.UNKNOWN),
     ],
@@ -307,6 +312,17 @@ def test_an_error_is_in_the_words_of_its_client(
 def test_a_heartbeat_is_answered_in_its_version(bolt: Bolt, version: dict[str, Any]) -> None:
     beat = client(bolt, request(command=0, id=8, name=b"", timeout_ms=-1, **version))
     assert bolt.heartbeat_reply(beat) == response(command=0, id=8, name=b"", **version)
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+@pytest.mark.parametrize("other", VERSIONS, ids=str)
+def test_an_answer_is_in_its_requests_version_whatever_a_connections_first_request_was(
+    bolt: Bolt, version: dict[str, Any], other: dict[str, Any]
+) -> None:
+    call = client(bolt, request(HEADERS, b"content", id=77, **version))
+    answer = response([(b"k", None)], b"c" * 50, id=5, status=4, codec=11, **other)
+    form = version if version["proto"] != other["proto"] else other
+    assert bolt.answer(answer, call) == response([(b"k", None)], b"c" * 50, id=77, status=4, codec=11, **form)
 
 
 def test_heartbeat_is_javas(bolt: Bolt) -> None:

@@ -128,6 +128,7 @@ CLIENT = [
         id=7, service=b"greeter", path=b"greeter", method=b"hello", timeout_s=3.0,
         properties=[(b"Who", b"you"), (b"x", b"y")], get={b"who": b"you", b"no": None},
     ),
+    Row("another call", parcel(9, to="a", do="b"), id=9, service=b"a"),
     Row("a word", parcel(1, kind="oneway", to="s", do="m"), kind=Kind.ONEWAY, timeout_s=None),
     Row("a beat", parcel(2, kind="heartbeat", to="", do=""), kind=Kind.HEARTBEAT, id=2),
     Row("to nobody", parcel(1, do="m"), bad="no_address"),
@@ -210,7 +211,7 @@ def id_of_16_bits(self: Parcel, frame: bytes, id: int) -> bytes:
 
 def id_and_a_space(self: Parcel, frame: bytes, id: int) -> bytes:
     _, said, _ = self.read(frame)
-    return parcel(id, **said, more=1)
+    return parcel(id, **{**said, "more": 1})
 
 
 def edit_that_drops_the_call(self: Parcel, message: RpcRequest) -> bytes:
@@ -249,8 +250,8 @@ WRONG: list[tuple[str, dict[str, Callable[..., Any]], str]] = [
     ("parsing of garbage raises", {"from_client": crash_on_bad_json}, "JSONDecodeError"),
     ("names in lower case", {"from_client": lower_case}, "a call: properties: [(b'who', b'you')"),
     ("the frame is lost", {"from_client": copies}, "a call: frame: b''"),
-    ("ids cut", {"with_id": id_of_16_bits}, "a call: with_id(16909060): (772, "),
-    ("another id is another frame", {"with_id": id_and_a_space}, "a call: with_id(1): (1, "),
+    ("ids cut", {"with_id": id_of_16_bits}, "a call: with_id(16909060): 772, expected 16909060"),
+    ("another id is another frame", {"with_id": id_and_a_space}, "a call: with_id(1) and back: "),
     ("edits lose the call", {"edit_request": edit_that_drops_the_call}, "a call: a property more: timeout_s: None, expected 3.0"),
     ("no edit is one", {"edit_request": edit_that_writes_anew}, "a call: edited without a change: "),
     ("an edit that is cut", {"edit_request": edit_that_is_cut}, "a call: a property more: its length: "),
@@ -265,6 +266,8 @@ WRONG: list[tuple[str, dict[str, Callable[..., Any]], str]] = [
     ("an error that is none", {"reply": lambda _, asked, *__: parcel(asked.id, status=200)}, "reply(400) is read as: 200"),
     ("503 is 500", {"reply": lambda _, asked, *__: parcel(asked.id, status=500)}, "reply(503) is read as: 500, expected 503"),
     ("an answer that raises", {"reply": crash}, "a call: reply(400): KeyError"),
+    ("passed on under another id", {"answer": lambda _, frame, __: frame}, "an answer: answer: id: 7, expected 9"),
+    ("passed on without its status", {"answer": lambda _, __, asked: parcel(asked.id, status=200)}, "answer: "),
     ("a beat that is a call", {"heartbeat": lambda _, id: parcel(id, to="", do="")}, "own frames: heartbeat: "),
     ("a beat without an answer", {"heartbeat_reply": lambda *_: parcel(1, status=200)}, "a beat: heartbeat_reply: "),
     ("a farewell that is a call", {"goaway": lambda _: parcel(0, to="", do="", status=200)}, "own frames: goaway: "),
@@ -286,8 +289,8 @@ def test_what_is_wrong_is_named(methods: dict[str, Callable[..., Any]], complain
         (Row("r", CLIENT[0].frame, status=200), "r: status: no such fact of a response or request"),
         (Row("r", CLIENT[0].frame, get={b"x": b"z"}), "r: get(b'x'): b'y', expected b'z'"),
         (Row("r", CLIENT[0].frame, bad="no_address"), "r: in one piece: <RpcRequest"),
-        (Row("r", CLIENT[3].frame), "r: parse: BadFrame: no_address, expected no exception"),
-        (Row("r", CLIENT[3].frame, bad="no_json"), "r: in one piece, reason: no_address, expected 'no_json'"),
+        (Row("r", CLIENT[4].frame), "r: parse: BadFrame: no_address, expected no exception"),
+        (Row("r", CLIENT[4].frame, bad="no_json"), "r: in one piece, reason: no_address, expected 'no_json'"),
         (Row("r", CLIENT[0].frame[:-1], bad="cut"), "r: in one piece, reason: , expected 'cut'"),
     ],
 )  # fmt: skip

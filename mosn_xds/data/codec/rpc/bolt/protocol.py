@@ -138,6 +138,11 @@ class Bolt(RpcProtocol):
     def with_id(self, frame: bytes, id: int) -> bytes:
         return wire.patched(frame, 5 if frame[0] == wire.V1 else 6, _U32(id))
 
+    def answer(self, frame: bytes, request: RpcRequest) -> bytes:
+        """As the base says. Also in the version of the request: a Java server answers all that comes on a connection in the
+        version of the first frame, and a client that knows one version only may share that connection with others."""
+        return self.with_id(wire.in_form_of(frame, request.frame), request.id)
+
     def edit_request(self, request: RpcRequest) -> bytes:
         """As the base says. Raises BadFrame if the fields do not fit into a header block (65,535 bytes)."""
         return wire.with_fields(request.frame, request.fields)

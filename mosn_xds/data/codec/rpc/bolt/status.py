@@ -9,7 +9,7 @@ HTTP                                           Bolt                       Java's
 200                                            0 SUCCESS                  nothing
 400                                            9 CODEC_EXCEPTION          CodecException
 401, 403                                       2 SERVER_EXCEPTION         InvokeServerException
-404 (no route)                                 6 NO_PROCESSOR             InvokeException that names the status
+404 (no route), 503 (no cluster)               6 NO_PROCESSOR             InvokeException that names the status
 408, 504                                       7 TIMEOUT                  InvokeTimeoutException
 429, 503 (overload)                            4 SERVER_THREADPOOL_BUSY   InvokeServerBusyException
 502, 503 (no healthy host, connection failed)  16 CONNECTION_CLOSED       ConnectionClosedException
@@ -44,9 +44,9 @@ class Status(IntEnum):
 def status_for(http: int, reason: str) -> Status:
     """What to answer where HTTP would answer `http`; `reason` tells a 503 for overload from one for lack of a server."""
     if http == 503:
-        reason = reason.lower()
-        if "overflow" not in reason and any(word in reason for word in _NOBODY_THERE):
-            return Status.CONNECTION_CLOSED
+        for word, status in _OF_503:
+            if word in reason:
+                return status
     return _OF_HTTP.get(http, Status.UNKNOWN)
 
 
@@ -70,5 +70,12 @@ _OF_HTTP: Final = {
     503: Status.SERVER_THREADPOOL_BUSY,
     504: Status.TIMEOUT,
 }
-# In the texts and details of local replies: no_healthy_upstream, "upstream connect error ...", upstream_reset_...{...}.
-_NOBODY_THERE: Final = ("healthy", "connect", "reset", "cluster")
+# By words of the texts and details of local replies: "upstream connect error or ... reset reason: overflow",
+# no_healthy_upstream, cluster_not_found.
+_OF_503: Final = (
+    ("overflow", Status.SERVER_THREADPOOL_BUSY),
+    ("cluster", Status.NO_PROCESSOR),
+    ("healthy", Status.CONNECTION_CLOSED),
+    ("connect", Status.CONNECTION_CLOSED),
+    ("reset", Status.CONNECTION_CLOSED),
+)

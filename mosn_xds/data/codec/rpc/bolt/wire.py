@@ -112,6 +112,17 @@ def patched(frame: bytes, at: int, part: bytes) -> bytes:
     return b"".join((frame[:at], part, memoryview(frame)[at + len(part) :]))
 
 
+def in_form_of(response: bytes, request: bytes) -> bytes:
+    """The response in the version of the request. From 1 to 2 it takes over how far that goes: `ver1` and the switch."""
+    if response[0] == request[0]:
+        return response
+    if response[0] == V1:
+        head = (b"\2", request[1:2], response[1:10], request[11:12])
+        return with_crc(b"".join((*head, memoryview(response)[10:])))
+    end = len(response) - 4 if has_crc(response) else len(response)
+    return b"".join((b"\1", response[2:11], memoryview(response)[12:end]))
+
+
 def fields_in(frame: bytes, at: int, size: int) -> Fields:
     """What the header block of `size` bytes at `at` says. Raises BadFrame."""
     # Most blocks are right and without nulls. A wrong length leads beyond the block's end, of which this loop takes note when
