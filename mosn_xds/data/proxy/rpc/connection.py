@@ -1,6 +1,6 @@
 """The downstream side of an RPC connection: frames in, requests to their streams, answers out in whatever order they come.
 
-Signs of life are answered here. What cannot be read ends the connection, after the answers to what came before it.
+Signs of life are answered here. What cannot be read ends the connection, and with it what is under way.
 
 Back-pressure. A client that does not take its answers, and one with too many requests under way, is not read from until
 that is better; so is one whose request waits for a slow upstream. Frames that have come whole are served all the same.
@@ -8,6 +8,8 @@ that is better; so is one whose request waits for a slow upstream. Frames that h
 The end. A protocol that can say so asks its client to send no more (`goaway`); the connection closes when its last
 request is answered. Most protocols cannot, and any close may cut off a request that is on its way. So a connection whose
 filter chain is replaced by one that differs in its proxy only does not end: it goes on under the new one (`move`).
+A client that leaves takes its requests with it, but not those that are one-way: who sends one and hangs up means it. They go
+on, and the connection is over when they are.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -15,24 +17,25 @@ from typing import TYPE_CHECKING, Final
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, ResponseHead
 from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.rpc.stream import RpcStream
-from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.proxy.stream import Stream
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
+_DC: Final = int(ResponseFlag.DC)
 _DPE: Final = int(ResponseFlag.DPE)
-_MOST_STREAMS: Final = 4096
+MOST_STREAMS: Final = 4096
 """Requests of one connection under way, beyond which it is not read from."""
 
 
 class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
-    __slots__ = ("_crowded", "_framer", "_going", "_manager", "_protocol", "_rpc_stats")
+    __slots__ = ("_crowded", "_framer", "_going", "_left", "_manager", "_protocol", "_rpc_stats")
 
     def __init__(
         self,
@@ -48,12 +51,14 @@ class RpcServerConnection(ServerConnection):
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
         self._going = False
+        self._left = False
+        """The client is gone, and one-way requests of it are not."""
 
     def move(self, manager: "RpcManager", drain: "DrainState", owner: "Owner") -> bool:
         """Go on under another manager: it serves the requests to come, those under way stay with the old one. False, and
         nothing is changed, if that does not speak this protocol, or this connection is about to end."""
         protocol = next((one for one in manager.protocols if one.key == self._protocol.key), None)
-        if protocol is None or self._closing or self._going:
+        if protocol is None or self._closing or self._going or self._left:
             return False
         self.stats.downstream_cx_active -= 1
         self.hcm = self._manager = manager
@@ -67,11 +72,6 @@ class RpcServerConnection(ServerConnection):
 
     # The wire's consumer.
 
-    def on_data(self, data: bytes) -> None:
-        self.stats.downstream_cx_rx_bytes_total += len(data)
-        if self._closing:
-            return
-        framer = self._framer
     def on_connected(self) -> None:
         begin_exchange(self._manager.exchange, self.wire, self._on_first)
 
@@ -80,6 +80,11 @@ class RpcServerConnection(ServerConnection):
         self.wire.set_bulk(None)
         self.wire.consumer.on_data(bytes(data))
 
+    def on_data(self, data: bytes) -> None:
+        self.stats.downstream_cx_rx_bytes_total += len(data)
+        if self._closing:
+            return
+        framer = self._framer
         for frame in framer.receive(data):
             if not self._take(frame):
                 return
@@ -109,7 +114,7 @@ class RpcServerConnection(ServerConnection):
         self.streams[stream_id] = stream
         if request.kind is Kind.ONEWAY:
             self._rpc_stats.downstream_rq_oneway += 1
-        if len(self.streams) >= _MOST_STREAMS and not self._crowded:
+        if len(self.streams) >= MOST_STREAMS and not self._crowded:
             self._crowded = True
             self.wire.pause_reading()
         stream.start(True)
@@ -132,6 +137,25 @@ class RpcServerConnection(ServerConnection):
         self._lose("downstream_remote_disconnect")
         self.wire.close(flush=True)
 
+    def _lose(self, details: str, flags: int = _DC) -> None:
+        """What the client's leaving, or its fault, means for its requests."""
+        staying = {}
+        if flags == _DC and not self._closing:
+            staying = {
+                id: stream
+                for id, stream in self.streams.items()
+                if isinstance(stream, RpcStream) and stream.rpc.kind is Kind.ONEWAY
+            }
+        for id in staying:
+            del self.streams[id]
+        super()._lose(details, flags)
+        self.streams.update(staying)
+
+    def _end(self) -> None:
+        self._left = bool(self.streams)
+        if not self._left:
+            super()._end()
+
     def on_above_high_water(self) -> None:
         self.wire.pause_reading()
 
@@ -151,7 +175,7 @@ class RpcServerConnection(ServerConnection):
         protocol = self._protocol
         if isinstance(head, RpcResponse) and head.frame:
             frame = protocol.edit_response(head) if head.edited else head.frame
-            frame = protocol.with_id(frame, request.id)
+            frame = protocol.answer(frame, request)
             stream.rpc_code = head.code
         else:
             reason = stream.local_text.decode("utf-8", "replace") or stream.details
@@ -198,10 +222,13 @@ class RpcServerConnection(ServerConnection):
     def stream_done(self, stream: Stream) -> None:
         self.streams.pop(stream.stream_id, None)
         left = len(self.streams)
-        if self._crowded and left < _MOST_STREAMS // 2:
+        if self._crowded and left < MOST_STREAMS // 2:
             self._crowded = False
             self.wire.resume_reading()
         if not left:
+            if self._left:
+                self._end()
+                return
             if self._going:
                 self._shut()
                 return
