@@ -26,6 +26,7 @@ from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.model import NodeContext, Options, SecretKind, SourceKind
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.secret import kind_of
+from mosn_xds.control.translate.sniffed import sniffed_protocols
 from mosn_xds.control.translate.take import Report, Take
 from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.control.translate.translator import CLUSTERS_URL, LISTENERS_URL, Translator
@@ -99,6 +100,7 @@ class _Loading:
     def run(self) -> Bootstrap:
         take = self.take
         node, node_message = self._node()
+        self.report.warnings += sniffed_protocols(node, self.registry).complaints
         runtime = self._runtime()
         static = take.child("static_resources")
         clusters: tuple[StaticResource, ...] = ()

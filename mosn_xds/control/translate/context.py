@@ -19,6 +19,7 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.memo import Memo
 from mosn_xds.control.translate.model import REGEX_PROGRAM_SIZE_LIMIT, NodeContext, Options
 from mosn_xds.control.translate.registry import Category, Registry
+from mosn_xds.control.translate.sniffed import node_list, sniffed_protocols
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
 from mosn_xds.control.translate.validate import Validator
 from mosn_xds.spec.snapshot import digest
@@ -50,7 +51,8 @@ class Context:
         self.options = options
         self.registry = registry
         self.validator = Validator()
-        self.skip_filters = _skip_filters(node)
+        self.skip_filters = frozenset(node_list(node, SKIP_FILTERS_KEY))
+        self.sniffed_protocols = sniffed_protocols(node, registry).protocols
         self.endpoint_metadata: Memo[EndpointMetadata] = Memo(10_000)
         self._regexes: Memo[int] = Memo(10_000)
         self._regex_options = re2.Options()
@@ -190,9 +192,3 @@ class Extension:
 
     type_name: str
     value: Any
-
-
-def _skip_filters(node: NodeContext) -> frozenset[str]:
-    given = node.metadata.get(SKIP_FILTERS_KEY, "")
-    names = given if isinstance(given, list) else str(given).split(",")
-    return frozenset(str(name).strip() for name in names if str(name).strip())
