@@ -205,4 +205,46 @@ DIFFERENCES: dict[str, Difference] = {
         ours="`downstream_remote_disconnect`, as HTTP's",
         reason="it says what happened",
     ),
+    "rpc-before-a-bad-frame": Difference(
+        what="the details of an RPC whose client then sent what is no frame",
+        envoy="none",
+        ours="`downstream_protocol_error`",
+        reason="it says what happened",
+    ),
+    "rpc-null-version": Difference(
+        what="a Dubbo request whose service's version is null",
+        envoy="closes the connection",
+        ours="serves it; the version is empty",
+        reason="Java's clients write null where no version is configured",
+    ),
+    "rpc-foreign-heartbeat": Difference(
+        what="a Dubbo heartbeat in another serialization than Hessian 2",
+        envoy="closes the connection",
+        ours="answers it",
+        reason="its body means nothing",
+    ),
+    "rpc-early-magic": Difference(
+        what="fewer bytes than a Dubbo header that cannot be the beginning of one",
+        envoy="waits for sixteen",
+        ours="closes",
+        reason="nothing that may still come makes it one",
+    ),
+    "rpc-request-status": Difference(
+        what="the status byte of a Dubbo request, which means nothing",
+        envoy="becomes 0",
+        ours="passes as it is",
+        reason="no frame is changed without need",
+    ),
+    "rpc-unasked-heartbeat": Difference(
+        what="an answer to a Dubbo heartbeat",
+        envoy="is answered like a heartbeat",
+        ours="is not answered",
+        reason="two proxies would go on like that for ever",
+    ),
+    "rpc-read-only-client": Difference(
+        what="the event by which a Dubbo peer says that it is read-only",
+        envoy="is answered like a heartbeat",
+        ours="is not answered; from an upstream it means that its connection gets no more requests",
+        reason="it asks for nothing, and that is what it says",
+    ),
 }

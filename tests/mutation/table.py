@@ -16,6 +16,7 @@ DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
     "generic_proxy",
+    "generic_proxy_frames",
     "generic_proxy_routes",
     "grpc_web",
     "http2_alpn",
