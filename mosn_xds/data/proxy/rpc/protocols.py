@@ -14,6 +14,8 @@ from mosn_xds.spec.rpc import ProtocolUse
 
 def build_protocols(uses: Sequence[ProtocolUse]) -> tuple[RpcProtocol, ...]:
     """The protocols in order. Raises ConfigError with the place of one that cannot be built."""
+    if not uses:
+        return ()  # most listeners: what is installed is looked through for nobody
     known = Extensions(PROTOCOLS)
     built = []
     for position, use in enumerate(uses):
