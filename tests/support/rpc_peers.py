@@ -2,7 +2,8 @@
 
 `tests/peers` holds the programs (Node, Python, Java). A server says on its first line where it listens; a client takes
 commands from stdin and answers each with a line, so that one process makes all the calls of a test. What the service
-does is the same everywhere: `echo`, `who` (the name of the instance), `slow`, `big`, `nothing`, `fail` and `crash`
+does is the same everywhere: `echo`, `who` (the name of the instance), `slow`, `busy` (how many
+calls of `slow` are under way), `big`, `nothing`, `fail` and `crash`
 (exceptions), `note` and `noted` (so that one-way calls can be counted).
 """
 
@@ -150,25 +151,19 @@ class _Peer:
             self._ended = True
             self._changed.notify_all()
 
-    def line(self, timeout_s: float) -> dict[str, Any]:
-        """The next line. Raises PeerFailed when there is none in time."""
+    def line(self, key: str, value: Any = None, timeout_s: float = START_TIMEOUT_S) -> dict[str, Any]:
+        """The next line that has this key, with this value if one is given. Raises PeerFailed when there is none in time."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not self._lines:
+            while True:
+                for index, line in enumerate(self._lines):
+                    if key in line and (value is None or line[key] == value):
+                        return self._lines.pop(index)
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
                     reason = "ended" if self._ended else f"said nothing for {timeout_s} s"
                     raise PeerFailed(f"{self.name} {reason}:\n{self.log.read_text(errors='replace')[-2000:]}")
                 self._changed.wait(left)
-            return self._lines.pop(0)
-
-    def line_with(self, identity: int, timeout_s: float) -> dict[str, Any]:
-        """The line that answers a command. Raises PeerFailed when there is none in time."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            line = self.line(max(0.0, deadline - time.monotonic()))
-            if line.get("id") == identity:
-                return line
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End the program and what it started, at once or as the signal says. Safe to call again."""
@@ -223,7 +218,7 @@ class PeerServer:
         wanted = PortAllocator().take() if port is None else port
         self._peer = _start(f"{kind.name}-{name}", kind.value, folder, {"port": wanted, "name": name}, options)
         try:
-            self.port = int(self._peer.line(START_TIMEOUT_S)["listening"])
+            self.port = int(self._peer.line("listening")["listening"])
         except BaseException:
             self._peer.stop()
             raise
@@ -257,7 +252,7 @@ class PeerClient:
         self._last_id = 0
         self._peer = _start(f"{kind.name}-client-{port}", kind.value, folder, {"host": host, "port": port}, options)
         try:
-            self._peer.line(START_TIMEOUT_S)
+            self._peer.line("ready")
         except BaseException:
             self._peer.stop()
             raise
@@ -286,7 +281,7 @@ class PeerClient:
 
     def finish(self, identity: int, timeout_s: float = COMMAND_TIMEOUT_S) -> Report:
         """What came of a command. Raises PeerFailed when the client ended or did not answer in time."""
-        line = self._peer.line_with(identity, timeout_s)
+        line = self._peer.line("id", identity, timeout_s)
         return Report(line["ok"], line["wrong"], line["values"], line["errors"], line["elapsed_ms"])
 
     def call(self, method: str, *args: Any, **options: Any) -> Report:

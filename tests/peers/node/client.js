@@ -145,7 +145,7 @@ class Dubbo2Caller {
       const method = (...values) => values.map(value =>
         (typeof value === 'number' ? { $class: 'int', $: value } : this.java.String(value)));
       const methods = {};
-      for (const name of [ 'echo', 'who', 'slow', 'big', 'nothing', 'fail', 'crash', 'note', 'noted' ]) {
+      for (const name of [ 'echo', 'who', 'slow', 'big', 'nothing', 'fail', 'crash', 'note', 'noted', 'busy' ]) {
         methods[name] = method;
       }
       this.proxies.set(key, this.dubbo.proxyService({ dubboInterface, version, methods }));

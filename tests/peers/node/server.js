@@ -4,7 +4,7 @@
 // does by itself stays as it is: it answers heartbeats, and Dubbo's answers one-way calls although nobody asked.
 
 const { RpcServer } = require('sofa-rpc-node').server;
-const { INTERFACE, VERSION, echoService } = require('./echo');
+const { SERVICES, VERSION, echoService } = require('./echo');
 
 const [ protocol, port, name ] = process.argv.slice(2);
 const quiet = { info() {}, debug() {}, warn() {}, error() {}, write() {} };
@@ -20,7 +20,8 @@ const options = { logger: quiet, port: Number(port), version: VERSION, maxIdleTi
 if (protocol === 'dubbo') options.protocol = require('dubbo-remoting');
 const server = new RpcServer(options);
 server.on('error', () => {});
-server.addService({ interfaceName: INTERFACE }, echoService(name, failure));
+const service = echoService(name, failure);
+for (const interfaceName of SERVICES) server.addService({ interfaceName }, service);
 server.start().then(() => {
   console.log(JSON.stringify({ listening: server.publishPort, name, protocol }));
 });

@@ -9,7 +9,7 @@ from typing import Any
 
 from anthunder.listener.aio_listener import AioListener
 from anthunder.listener.base_listener import BaseService
-from commands import SERVICE, VERSION, announce
+from commands import SERVICES, VERSION, announce
 
 
 class Echo(BaseService):  # type: ignore[misc]
@@ -17,6 +17,7 @@ class Echo(BaseService):  # type: ignore[misc]
 
     name = ""
     notes = 0
+    sleeping = 0
     lock = threading.Lock()
 
     def echo(self, body: bytes) -> bytes:
@@ -26,8 +27,15 @@ class Echo(BaseService):  # type: ignore[misc]
         return self.name.encode()
 
     def slow(self, body: bytes) -> bytes:
+        with self.lock:
+            Echo.sleeping += 1
         time.sleep(int(body) / 1000)
+        with self.lock:
+            Echo.sleeping -= 1
         return self.name.encode()
+
+    def busy(self, body: bytes) -> bytes:
+        return str(self.sleeping).encode()
 
     def big(self, body: bytes) -> bytes:
         return b"x" * int(body)
@@ -48,7 +56,8 @@ def main(port: int, name: str) -> None:
     logging.disable(logging.ERROR)
     Echo.name = name
     listener: Any = AioListener(("127.0.0.1", port), "peers")
-    listener.handler.register_interface(f"{SERVICE}:{VERSION}", Echo)
+    for service in SERVICES:
+        listener.handler.register_interface(f"{service}:{VERSION}", Echo)
     threading.Thread(target=listener.run_forever, daemon=True).start()
     while not (listener._server and listener._server.sockets):
         time.sleep(0.005)

@@ -1,25 +1,28 @@
 """The commands that a client takes from stdin, a JSON object per line; see tests/peers/node/client.js."""
 
 import json
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 SERVICE = "org.mosnxds.peers.Echo"
+SERVICES = (SERVICE, "org.mosnxds.peers.Hurried", "org.mosnxds.peers.First")
 VERSION = "1.0"
 Call = Callable[[dict[str, Any], list[Any]], Any]
 
 
 def serve(peer: str, call: Call) -> None:
-    """Answer commands until stdin ends; `call` makes one call and returns its value or raises."""
+    """Answer commands, side by side, until stdin ends; `call` makes one call and returns its value or raises."""
     _say({"ready": peer})
     for line in sys.stdin:
-        _say(_run(call, json.loads(line)))
+        command = json.loads(line)
+        Thread(target=lambda command=command: _say(_run(call, command)), daemon=True).start()
 
 
 def announce(port: int, name: str) -> None:
@@ -28,8 +31,7 @@ def announce(port: int, name: str) -> None:
 
 
 def _say(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    os.write(1, json.dumps(line).encode() + b"\n")  # in one piece
 
 
 def _run(call: Call, command: dict[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, ResponseHead
-from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.rpc.stream import RpcStream
 from mosn_xds.data.proxy.stream import Stream
+from mosn_xds.data.upstream.rpc_binding import RpcBinding
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
@@ -35,7 +36,7 @@ MOST_STREAMS: Final = 4096
 class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
-    __slots__ = ("_crowded", "_framer", "_going", "_left", "_manager", "_protocol", "_rpc_stats")
+    __slots__ = ("_crowded", "_framer", "_going", "_left", "_manager", "_protocol", "_rpc_stats", "binding")
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class RpcServerConnection(ServerConnection):
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
         self._going = False
+        bound = protocol.pool is PoolMode.BOUND or manager.rpc.bind_upstream
+        self.binding = RpcBinding(self) if bound else None
+        """The upstream connection that is this client's alone, if it is to have one."""
         self._left = False
         """The client is gone, and one-way requests of it are not."""
 
@@ -106,6 +110,10 @@ class RpcServerConnection(ServerConnection):
             elif kind is Kind.HEARTBEAT:
                 self._rpc_stats.downstream_heartbeat += 1
                 self._write(protocol.heartbeat_reply(message))
+            elif self.binding is not None and kind is not Kind.GOAWAY:
+                self.binding.send(frame)
+        elif self.binding is not None:
+            self.binding.send(frame)
         return not self._closing
 
     def _start(self, request: RpcRequest) -> None:
@@ -263,4 +271,14 @@ class RpcServerConnection(ServerConnection):
         return self.close_if_idle()
 
     def _release(self) -> None:
-        """Nothing is held."""
+        if self.binding is not None:
+            self.binding.close()
+
+    # What a bound upstream says.
+
+    def on_push(self, frame: bytes) -> None:
+        self._write(frame)
+
+    def on_upstream_gone(self) -> None:
+        if not self._closing:
+            self.close_if_idle()

@@ -32,6 +32,7 @@ public final class BoltServer {
                 case "echo" -> service.echo((String) given[0]);
                 case "who" -> service.who();
                 case "slow" -> service.slow((Integer) given[0]);
+                case "busy" -> service.busy();
                 case "big" -> service.big((Integer) given[0]);
                 case "nothing" -> service.nothing();
                 case "fail" -> service.fail((String) given[0]);

@@ -14,7 +14,8 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Reads commands from stdin, a JSON object per line, and answers each with a line: what tests/peers/node/client.js says.
+ * Reads commands from stdin, a JSON object per line, serves them side by side, and answers each with a line: what
+ * tests/peers/node/client.js says.
  */
 final class Commands {
     /** One call as a command describes it. */
@@ -44,8 +45,15 @@ final class Commands {
         });
         String line;
         while ((line = input.readLine()) != null) {
-            out.println(run(caller, JSON.readTree(line), workers));
-            out.flush();
+            JsonNode command = JSON.readTree(line);
+            workers.submit(() -> {
+                String report = run(caller, command, workers);
+                synchronized (out) {
+                    out.println(report);
+                    out.flush();
+                }
+                return null;
+            });
         }
     }
 

@@ -39,18 +39,31 @@ public final class DubboClient {
         if (command.path("oneway").asBoolean()) {
             RpcContext.getServiceContext().asyncCall(() -> {
                 try {
-                    Echo.class.getMethod(method, types).invoke(target, given);
+                    invoke(target, method, types, given, generic);
                 } catch (ReflectiveOperationException error) {
                     throw new IllegalStateException(error);
                 }
             });
             return null;
         }
+        return invoke(target, method, types, given, generic);
+    }
+
+    private static Object invoke(Object target, String method, Class<?>[] types, Object[] given, boolean generic)
+            throws ReflectiveOperationException {
         if (generic) {
             String[] names = Arrays.stream(types).map(Class::getName).toArray(String[]::new);
             return ((GenericService) target).$invoke(method, names, given);
         }
         return Echo.class.getMethod(method, types).invoke(target, given);
+    }
+
+    private static Class<? extends Echo> interfaceOf(String service) {
+        try {
+            return Interfaces.of(service);
+        } catch (Exception error) {
+            throw new IllegalArgumentException(service, error);
+        }
     }
 
     private static Object reference(JsonNode command, boolean generic, String address) {
@@ -59,9 +72,11 @@ public final class DubboClient {
         int timeoutMs = command.path("timeout_ms").asInt(3000);
         return REFERENCES.computeIfAbsent(service + ":" + version + ":" + command.path("group").asText() + ":" + timeoutMs, key -> {
             ReferenceConfig<Object> reference = new ReferenceConfig<>();
-            reference.setInterface(generic ? service : Echo.class.getName());
+            reference.setInterface(service);
             if (generic) {
                 reference.setGeneric("true");
+            } else {
+                reference.setInterface(interfaceOf(service));
             }
             reference.setVersion(version);
             reference.setTimeout(timeoutMs);

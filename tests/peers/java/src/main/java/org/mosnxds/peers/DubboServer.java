@@ -16,18 +16,25 @@ public final class DubboServer {
         protocol.setHost("127.0.0.1");
         protocol.setSerialization("hessian2");
         protocol.setPayload(64 * 1024 * 1024);
-        ServiceConfig<Echo> service = new ServiceConfig<>();
-        service.setInterface(Echo.class);
-        service.setVersion(Echo.VERSION);
-        service.setRef(new EchoService(arguments[1]));
-        DubboBootstrap.getInstance()
+        DubboBootstrap bootstrap = DubboBootstrap.getInstance()
                 .application(application())
                 .registry(new RegistryConfig("N/A"))
-                .protocol(protocol)
-                .service(service)
-                .start();
+                .protocol(protocol);
+        EchoService echo = new EchoService(arguments[1]);
+        for (String name : Echo.NAMES) {
+            bootstrap.service(exported(Interfaces.of(name), echo));
+        }
+        bootstrap.start();
         new Commands(System.out).say("listening", port, "name", arguments[1]);
         Thread.currentThread().join();
+    }
+
+    private static <T extends Echo> ServiceConfig<T> exported(Class<T> wanted, Echo echo) {
+        ServiceConfig<T> service = new ServiceConfig<>();
+        service.setInterface(wanted);
+        service.setVersion(Echo.VERSION);
+        service.setRef(Interfaces.as(wanted, echo));
+        return service;
     }
 
     static ApplicationConfig application() {

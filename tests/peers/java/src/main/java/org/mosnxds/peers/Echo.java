@@ -1,14 +1,20 @@
 package org.mosnxds.peers;
 
-/** The service that every peer offers, whatever its protocol: version 1.0. */
+import java.util.List;
+
+/** The service that every peer offers, whatever its protocol: version 1.0, under several names. */
 public interface Echo {
     String VERSION = "1.0";
+    List<String> NAMES = List.of("org.mosnxds.peers.Echo", "org.mosnxds.peers.Hurried", "org.mosnxds.peers.First");
 
     String echo(String text);
 
     String who();
 
     String slow(int milliseconds);
+
+    /** How many calls of `slow` are under way. */
+    String busy();
 
     String big(int size);
 

