@@ -102,7 +102,8 @@ class Router:
         self._complete = end
         settings = hcm.router
         suppress = settings.suppress_envoy_headers
-        index = dict(head.fields)
+        # Other protocols' properties steer nothing here, and are not read before somebody asks for one.
+        index = dict(head.fields) if head.version.rpc is None else {}
         limits = self._limits = plan.timeouts.apply(
             head, index, suppress=suppress, respect_expected=settings.respect_expected_rq_timeout
         )
