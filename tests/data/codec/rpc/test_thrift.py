@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcOptions, RpcRequest, Sniff
+from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcOptions, RpcRequest, RpcResponse, Sniff
 from mosn_xds.data.codec.rpc.harness import Row, check_bytes, check_protocol
 from mosn_xds.data.codec.rpc.protocol import PROTOCOLS
 from mosn_xds.data.codec.rpc.thrift import Thrift
@@ -214,6 +214,12 @@ def test_bad_frames() -> None:
 def request_of(data: bytes) -> RpcRequest:
     message = THRIFT.from_client(data)
     assert isinstance(message, RpcRequest)
+    return message
+
+
+def response_of(data: bytes) -> RpcResponse:
+    message = THRIFT.from_server(data)
+    assert isinstance(message, RpcResponse)
     return message
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from mosn_xds.data.codec.rpc.messages import RpcResponse
 
 RESULT: Final = b"result"
+EXCEPTION: Final = b"exception"
 
 
 class ThriftResponse(RpcResponse, gc=False):
@@ -14,6 +15,10 @@ class ThriftResponse(RpcResponse, gc=False):
     """
 
     result: bytes = b""
+
+    @property
+    def failed(self) -> bool:
+        return self.result == EXCEPTION
 
     def get(self, name: bytes) -> bytes | None:
         return self.result if name == RESULT else super().get(name)

@@ -14,7 +14,7 @@ from mypy_extensions import mypyc_attr
 from mosn_xds.data.codec.rpc.messages import BadFrame, Kind, RpcMessage, RpcRequest
 from mosn_xds.data.codec.rpc.protocol import MORE, PoolMode, RpcProtocol, Sniff
 from mosn_xds.data.codec.rpc.thrift import wire
-from mosn_xds.data.codec.rpc.thrift.messages import ThriftResponse
+from mosn_xds.data.codec.rpc.thrift.messages import EXCEPTION, ThriftResponse
 
 HEAD_BYTES: Final = 8
 
@@ -82,10 +82,10 @@ class Thrift(RpcProtocol):
         if kind == wire.REPLY:
             status = 200
             field = wire.first_field(frame, at)
-            result = b"void" if field is None else b"exception" if field else b"value"
+            result = b"void" if field is None else EXCEPTION if field else b"value"
         elif kind == wire.EXCEPTION:
             status = _EXCEPTION_STATUSES.get(wire.exception_type(frame, at), 500)
-            result = b"exception"
+            result = EXCEPTION
         else:
             raise BadFrame("thrift_no_reply")
         return ThriftResponse(status, [], self.version, b"", None, frame, id, Kind.RESPONSE, kind, [], result)
