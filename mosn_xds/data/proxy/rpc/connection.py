@@ -31,12 +31,26 @@ _DC: Final = int(ResponseFlag.DC)
 _DPE: Final = int(ResponseFlag.DPE)
 MOST_STREAMS: Final = 4096
 """Requests of one connection under way, beyond which it is not read from."""
+MOST_BYTES: Final = 64 << 20
+"""The same for the bytes of their frames, which are kept until they are answered."""
+MOST_UNREAD_BYTES: Final = 256 << 20
+"""What may wait for a client that does not read: answers to what it has asked for come even then."""
 
 
 class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
-    __slots__ = ("_crowded", "_framer", "_going", "_left", "_manager", "_protocol", "_rpc_stats", "binding")
+    __slots__ = (
+        "_crowded",
+        "_framer",
+        "_going",
+        "_left",
+        "_manager",
+        "_protocol",
+        "_rpc_stats",
+        "_under_way_bytes",
+        "binding",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,7 @@ class RpcServerConnection(ServerConnection):
         self._framer = Framer(protocol)
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
+        self._under_way_bytes = 0
         self._going = False
         bound = protocol.pool is PoolMode.BOUND or manager.rpc.bind_upstream
         self.binding = RpcBinding(self) if bound else None
@@ -122,7 +137,8 @@ class RpcServerConnection(ServerConnection):
         self.streams[stream_id] = stream
         if request.kind is Kind.ONEWAY:
             self._rpc_stats.downstream_rq_oneway += 1
-        if len(self.streams) >= MOST_STREAMS and not self._crowded:
+        self._under_way_bytes = under_way = self._under_way_bytes + len(request.frame)
+        if (under_way >= MOST_BYTES or len(self.streams) >= MOST_STREAMS) and not self._crowded:
             self._crowded = True
             self.wire.pause_reading()
         stream.start(True)
@@ -182,7 +198,7 @@ class RpcServerConnection(ServerConnection):
         request = stream.rpc
         protocol = self._protocol
         if isinstance(head, RpcResponse) and head.frame:
-            frame = protocol.edit_response(head) if head.edited else head.frame
+            frame = self._edited(head, stream) if head.edited else head.frame
             frame = protocol.answer(frame, request)
             stream.rpc_code = head.code
         else:
@@ -196,6 +212,15 @@ class RpcServerConnection(ServerConnection):
             self.stats.downstream_cx_drain_close += 1
             self.close_if_idle()
 
+    def _edited(self, head: RpcResponse, stream: RpcStream) -> bytes:
+        """The answer with its present properties; an error, where they do not fit into a frame."""
+        try:
+            return self._protocol.edit_response(head)
+        except BadFrame as error:
+            head.status = stream.response_code = 500
+            stream.details = f"response_{error}"
+            return self._protocol.reply(stream.rpc, 500, stream.details)
+
     def _code_in(self, reply: bytes) -> int | None:
         try:
             said = self._protocol.from_server(reply)
@@ -206,7 +231,17 @@ class RpcServerConnection(ServerConnection):
     def _write(self, frame: bytes) -> None:
         if frame:
             self.stats.downstream_cx_tx_bytes_total += len(frame)
-            self.wire.write(frame)
+            wire = self.wire
+            wire.write(frame)
+            if wire.pending_bytes > MOST_UNREAD_BYTES and not self._closing:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """The client asks for more than it reads."""
+        self._rpc_stats.downstream_cx_overflow += 1
+        self.info.close_reason = f"{self._protocol.name}_answers_not_read"
+        self._closing = True
+        self.wire.close(flush=False)
 
     def send_data(self, stream: Stream, data: bytes, end: bool) -> None:
         """Frames are whole."""
@@ -230,7 +265,9 @@ class RpcServerConnection(ServerConnection):
     def stream_done(self, stream: Stream) -> None:
         self.streams.pop(stream.stream_id, None)
         left = len(self.streams)
-        if self._crowded and left < MOST_STREAMS // 2:
+        if isinstance(stream, RpcStream):
+            self._under_way_bytes -= len(stream.rpc.frame)
+        if self._crowded and left < MOST_STREAMS // 2 and self._under_way_bytes < MOST_BYTES // 2:
             self._crowded = False
             self.wire.resume_reading()
         if not left:

@@ -20,6 +20,7 @@ _COUNTERS = (
     "downstream_rq_5xx",
 )
 _OWN = (
+    "downstream_cx_overflow",
     "downstream_rq_error",
     "downstream_rq_local",
     "downstream_rq_reset",
@@ -37,6 +38,7 @@ class RpcStats(HttpStats):
     HISTOGRAMS = ("downstream_cx_length_ms", "downstream_rq_time")
     __slots__ = _OWN
 
+    downstream_cx_overflow: int
     downstream_rq_error: int
     downstream_rq_local: int
     downstream_rq_reset: int

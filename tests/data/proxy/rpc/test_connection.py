@@ -4,9 +4,11 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 
 from mosn_xds.data.net.wire import Wire
+from mosn_xds.data.proxy.rpc import connection
 from mosn_xds.data.proxy.rpc.connection import MOST_STREAMS
 from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.spec.listener import TrafficDirection
@@ -312,6 +314,44 @@ def test_client_that_does_not_read_is_not_read_from() -> None:
             assert len(await frames.next()) > 200_000
         await server.say(bolt.response(id=id_of(await server.next())))
         assert id_of(await frames.next()) == 4
+
+    play(story)
+
+
+def test_client_with_too_many_bytes_under_way_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST_BYTES", 300_000)
+
+    async def story(rpc: Rpc) -> None:
+        client = rpc.client()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.stream.send_all, b"".join(call(id, b"x" * 50_000) for id in range(1, 41)))
+            server = await rpc.server()
+            heard = [id_of(await server.next()) for _ in range(6)]
+            await settled(rpc.world)
+            assert rpc.figures["downstream_rq_active"] < 20  # what one read brings
+            frames = Frames(client.stream)
+            for number in range(40):
+                if number >= len(heard):
+                    heard.append(id_of(await server.next()))
+                await server.say(bolt.response(id=heard[number]))
+                await frames.next()
+
+    play(story)
+
+
+def test_client_that_asks_for_ever_more_than_it_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST_UNREAD_BYTES", 500_000)
+
+    async def story(rpc: Rpc) -> None:
+        client = rpc.client(buffer_bytes=4096)
+        await client.stream.send_all(b"".join(call(id) for id in range(1, 21)))
+        server = await rpc.server()
+        for _ in range(20):
+            await server.say(bolt.response(id=id_of(await server.next()), content=b"x" * 100_000))
+        await settled(rpc.world)
+        assert rpc.figures["downstream_cx_overflow"] == 1
+        assert client.session.info.close_reason == "bolt_answers_not_read"
+        assert "downstream_cx_active" not in rpc.figures
 
     play(story)
 
