@@ -67,7 +67,7 @@ def expected(row: dict) -> Row:
             named(row), data, id=id, kind=kind, service=path, path=path, method=method, get=get, properties=found
         )
     if facts["status"] != 20:
-        return Row(named(row), data, id=id, code=facts["status"], properties=[])
+        return Row(named(row), data, id=id, code=facts["status"], properties=[], get={b"result": b"error"})
     found = [(name.encode(), value.encode()) for name, value in values[-1].items()] if values[0] >= 3 else []
     result = (b"exception", b"value", b"null")[values[0] % 3]
     return Row(named(row), data, id=id, status=200, code=20, properties=found, get={b"result": result})
@@ -330,11 +330,27 @@ def test_properties_cannot_be_changed_where_they_cannot_be_found(broken: bytes) 
         DUBBO.edit_request(request)
 
 
-def test_errors_have_no_properties() -> None:
-    response = response_of(frame(ANSWER, strings("trouble"), status=70))
-    response.set(b"a", b"b")
-    with pytest.raises(BadFrame):
-        DUBBO.edit_response(response)
+def test_errors_have_the_properties_that_proxies_give_them() -> None:
+    said = DUBBO.reply(request_of(call()), 503, "no_healthy_upstream")
+    response = response_of(said)
+    assert response.fields == [(b"reason", b"no_healthy_upstream")]
+    response.set(b"hop", b"1")
+    changed = strings("no_healthy_upstream") + attachments(reason="no_healthy_upstream", hop="1")
+    assert DUBBO.edit_response(response) == frame(ANSWER, changed, status=80)
+    plain = response_of(frame(ANSWER, strings("trouble"), status=70))
+    plain.set(b"hop", b"1")
+    assert DUBBO.edit_response(plain) == frame(ANSWER, strings("trouble") + attachments(hop="1"), status=70)
+    for body in (b"", b"\xff"):
+        broken = response_of(frame(ANSWER, body, status=70))
+        broken.set(b"hop", b"1")
+        with pytest.raises(BadFrame):
+            DUBBO.edit_response(broken)
+
+
+def test_exceptions_are_errors() -> None:
+    bodies = {b"\x90N": True, b"\x91N": False, b"\x92": False, b"\x93NHZ": True, b"\x94NHZ": False, b"\x95HZ": False}
+    assert {body: response_of(frame(ANSWER, body, status=20)).failed for body in bodies} == bodies
+    assert response_of(frame(ANSWER, strings("no"), status=70)).failed
 
 
 def test_opaque_messages_have_no_properties() -> None:

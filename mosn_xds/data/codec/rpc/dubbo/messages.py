@@ -25,6 +25,7 @@ VERSION: Final = b"version"
 GENERIC_METHOD: Final = b"generic.method"
 RESULT: Final = b"result"
 EXCEPTION: Final = b"exception"
+ERROR: Final = b"error"
 
 GENERIC: Final = (b"$invoke", b"$invokeAsync")
 """What the methods of a generic service are called; the one that is meant is their first argument."""
@@ -100,10 +101,10 @@ class DubboRequest(RpcRequest, gc=False):
 
 
 class DubboResponse(RpcResponse, gc=False):
-    """A response with a result. `get` knows `RESULT`, which says what that is, besides attachments.
+    """A response. `get` knows `RESULT`, which says what it brings, besides attachments.
 
-    `result` is ``value``, ``null`` or ``exception``; `value_at` is where in `frame` it stands, or where the attachments do if
-    it is null.
+    `result` is ``value``, ``null``, ``exception``, or ``error``: the text of a status that is not OK. `value_at` is where in
+    `frame` it stands, or where the attachments do if it is null.
     """
 
     result: bytes = b""
@@ -124,7 +125,7 @@ class DubboResponse(RpcResponse, gc=False):
 
     @property
     def failed(self) -> bool:
-        return self.result == EXCEPTION
+        return self.result in (EXCEPTION, ERROR)
 
     @property
     def edited(self) -> bool:

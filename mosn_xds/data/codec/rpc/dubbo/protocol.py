@@ -20,8 +20,9 @@ from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
+from mosn_xds.data.codec.head import Fields
 from mosn_xds.data.codec.rpc.dubbo import attachments, hessian2
-from mosn_xds.data.codec.rpc.dubbo.messages import EXCEPTION, HEAD_BYTES, DubboRequest, DubboResponse
+from mosn_xds.data.codec.rpc.dubbo.messages import ERROR, EXCEPTION, HEAD_BYTES, DubboRequest, DubboResponse
 from mosn_xds.data.codec.rpc.dubbo.options import DubboOptions
 from mosn_xds.data.codec.rpc.messages import BadFrame, Kind, RpcMessage, RpcRequest, RpcResponse
 from mosn_xds.data.codec.rpc.protocol import MORE, RpcProtocol, Sniff
@@ -124,17 +125,18 @@ class Dubbo(RpcProtocol):
         if flag & _REQUEST:  # a call back to the client, which only its own connection could bring there
             self._check_serialization(flag)
             return RpcRequest.of(self.version, frame, id, kind=Kind.PUSH)
-        if code != OK or flag & _SERIALIZATION != HESSIAN2:
+        if flag & _SERIALIZATION != HESSIAN2:
             self._check_serialization(flag)
-            status = HTTP_STATUSES.get(code, 500)
-            return RpcResponse.of(self.version, frame, id, status=status, code=code)
-        return self._response(frame, id)
-
-    def _response(self, frame: bytes, id: int) -> RpcResponse:
-        kind, at = _result_type(frame)
+            return RpcResponse.of(self.version, frame, id, status=HTTP_STATUSES.get(code, 500), code=code)
+        if code == OK:
+            kind, at = _result_type(frame)
+            original: Fields | None = [] if kind < len(_RESULTS) else None
+            result = _RESULTS[kind % len(_RESULTS)]
+            return DubboResponse(
+                200, [], self.version, b"", None, frame, id, Kind.RESPONSE, OK, original, result, at
+            )  # fmt: skip
         return DubboResponse(
-            200, [], self.version, b"", None, frame, id, Kind.RESPONSE, OK,
-            [] if kind < len(_RESULTS) else None, _RESULTS[kind % len(_RESULTS)], at,
+            HTTP_STATUSES.get(code, 500), [], self.version, b"", None, frame, id, Kind.RESPONSE, code, None, ERROR, HEAD_BYTES
         )  # fmt: skip
 
     def _event(self, frame: bytes, flag: int, id: int) -> RpcMessage:
@@ -165,7 +167,7 @@ class Dubbo(RpcProtocol):
     def edit_response(self, response: RpcResponse) -> bytes:
         """With its attachments as the properties are now, which need not have been there (clients know them since 2.6.3).
 
-        Raises BadFrame if its value cannot be passed over, and if it is an error: those have none.
+        Raises BadFrame if its value cannot be passed over.
         """
         if not response.edited:
             return response.frame
@@ -175,12 +177,13 @@ class Dubbo(RpcProtocol):
         classes: list[int] = []
         at = attachments.after_value(frame, response.value_at, response.result, classes)
         changed = attachments.edited(frame, at, classes, response.fields)
+        if response.result == ERROR:
+            return _resized(frame, frame[HEAD_BYTES:at] + changed)
         kind = frame[response.value_at - 1]  # however long that int is written, this is its last byte
         if kind % _FIRST_RESULT < len(_RESULTS):
             kind += len(_RESULTS)
-        return _resized(
-            frame, frame[HEAD_BYTES : response.value_at - 1] + bytes((kind,)) + frame[response.value_at : at] + changed
-        )
+        begin = frame[HEAD_BYTES : response.value_at - 1] + bytes((kind,))
+        return _resized(frame, begin + frame[response.value_at : at] + changed)
 
     def reply(self, request: RpcRequest, status: int, reason: str) -> bytes:
         text = hessian2.write_string(reason.encode())
