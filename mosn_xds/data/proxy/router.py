@@ -217,7 +217,8 @@ class Router:
         stream.attempts = self.attempts
         if self.attempts > 1:
             self._look_back(stream)
-        host = cluster.choose_host(self._context)
+        binding = stream.binding
+        host = cluster.choose_host(self._context) if binding is None else binding.choose_host(cluster, self._context)
         if host is None:
             cluster.stats.upstream_cx_none_healthy += 1
             cluster.charge_failure(None, ResetReason.OVERFLOW, internal=self._is_internal(stream))
@@ -244,7 +245,11 @@ class Router:
         transports = cluster.transports
         if transports.asks_requests or (transports.obeys_alpn and stream.hcm.alpn_overrides):
             options = transports.options(host, self._head, stream.connection, stream.hcm.alpn_overrides)
-        handle = cluster.open_stream(host, attempt, self._head.version, plan.high_priority, options)
+        version = self._head.version
+        if binding is None or version.rpc is None:
+            handle = cluster.open_stream(host, attempt, version, plan.high_priority, options)
+        else:
+            handle = binding.open_stream(cluster, host, attempt, version.rpc, plan.high_priority, options)
         if attempt.stream is None and attempt.router is not None:
             attempt.pending = handle
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.connection import ServerConnection
     from mosn_xds.data.proxy.route_plan import RoutePlan, Target
     from mosn_xds.data.upstream.cluster import Cluster
+    from mosn_xds.data.upstream.rpc_binding import RpcBinding
 
 _log = logging.getLogger("mosn_xds.http")
 
@@ -73,6 +74,8 @@ class Stream(Deadlines):
     _state: dict[Any, Any] | None = None
     target: "Target | None" = None
     """Where the route forwards this stream."""
+    binding: "RpcBinding | None" = None
+    """The upstream connection that is its client's alone; None for any."""
     _reading_stopped = 0
     _client_paused = False
 

@@ -38,8 +38,9 @@ from mosn_xds.data.upstream.http2 import http2_pool
 from mosn_xds.data.upstream.http2_parts import Http2Parts, http2_options
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
-from mosn_xds.data.upstream.pool import Pool, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, Pool, PoolSettings
 from mosn_xds.data.upstream.rpc import RpcParts, RpcUpstreamStats, rpc_pool
+from mosn_xds.data.upstream.rpc_binding import BoundConnection, RpcBinding
 from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
 from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
 from mosn_xds.data.upstream.transports import Transports
@@ -257,13 +258,30 @@ class Cluster:
         if pool is None:
             parts = self._parts
             parts.report.note_used(self.name, host)
-            stats = parts.stats.group(RpcUpstreamStats, f"{self.stats.prefix}{protocol.name}.")
-            rpc_parts = RpcParts(protocol, stats, parts.random)
-            made = rpc_pool(host, self._settings[high_priority], rpc_parts, parts.connection_ids)
+            made = rpc_pool(host, self._settings[high_priority], self._rpc_parts(protocol), parts.connection_ids)
             made.secure = self.transports.securing(host, options)
             host.add_other_pool(key, made)
             pool = made
         return pool
+
+    def bound_pool(
+        self, binding: RpcBinding, host: Host, protocol: RpcProtocol, high_priority: bool, options: TlsOptions | None
+    ) -> Pool:
+        """A pool for one client's connection to `host`."""
+        parts, rpc_parts = self._parts, self._rpc_parts(protocol)
+        parts.report.note_used(self.name, host)
+        pool = ConnectionPool(
+            host,
+            self._settings[high_priority],
+            lambda pool: BoundConnection(pool, rpc_parts, next(parts.connection_ids), binding),
+        )
+        pool.secure = self.transports.securing(host, options)
+        host.add_other_pool(binding, pool)
+        return pool
+
+    def _rpc_parts(self, protocol: RpcProtocol) -> RpcParts:
+        stats = self._parts.stats.group(RpcUpstreamStats, f"{self.stats.prefix}{protocol.name}.")
+        return RpcParts(protocol, stats, self._parts.random)
 
     def _http2_parts(self) -> Http2Parts:
         found = self._http2

@@ -39,6 +39,7 @@ class Host:
         "hostname",
         "metadata",
         "other_pools",
+        "other_pools_room",
         "pools",
         "rq_error",
         "rq_pending_active",
@@ -56,6 +57,8 @@ class Host:
         self.pools = _NO_POOLS
         self.other_pools: dict[Hashable, Pool] = {}
         """Pools of connections that some requests need otherwise than usual, by what they need."""
+        self.other_pools_room = _OTHER_POOLS
+        """With so many of them it is time to look for those that have become empty."""
         self.active_requests = 0
         self.cx_total = 0
         self.cx_active = 0
@@ -82,8 +85,9 @@ class Host:
 
     def add_other_pool(self, key: Hashable, pool: "Pool") -> None:
         """What requests ask for is theirs to choose: pools that have become empty make room."""
-        if len(self.other_pools) >= _OTHER_POOLS:
+        if len(self.other_pools) >= self.other_pools_room:
             self.other_pools = {key: pool for key, pool in self.other_pools.items() if not pool.is_empty}
+            self.other_pools_room = max(_OTHER_POOLS, 2 * len(self.other_pools))
         self.other_pools[key] = pool
 
     def drain_pools(self) -> None:

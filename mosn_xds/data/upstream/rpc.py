@@ -15,7 +15,7 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
-from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcMessage, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.upstream.api import StreamHandler
@@ -159,7 +159,7 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         del streams[stream.id]
         stream.id = id = self._next_id()
         streams[id] = stream
-        frame = protocol.with_id(frame, id)
+        frame = self._identify(stream, request, frame)
         stream.began_at = wire.bytes_sent + wire.pending_bytes
         stream.bytes_sent = len(frame)
         wire.write(frame)
@@ -167,6 +167,17 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
             if not self._sent_oneway:
                 self.settings.reactor.defer(self._complete_oneway)
             self._sent_oneway.append(stream)
+
+    def _identify(self, stream: RpcStream, request: RpcRequest, frame: bytes) -> bytes:
+        """The frame under an id by which its answer will be known."""
+        del request
+        return self._protocol.with_id(frame, stream.id)
+
+    def _find(self, response: RpcResponse) -> RpcStream | None:
+        """Whose answer this is."""
+        if self._single:
+            return next(iter(self._streams.values()), None)
+        return self._streams.get(response.id)
 
     def _next_id(self) -> int:
         id = self._last_id
@@ -218,7 +229,7 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         self._meter.count_bytes(self.wire)
 
     def _on_response(self, response: RpcResponse, size: int) -> None:
-        stream = self._streams.get(response.id) if not self._single else next(iter(self._streams.values()), None)
+        stream = self._find(response)
         handler = stream.handler if stream is not None else None
         if stream is None or handler is None or stream.id <= 0:
             self._parts.stats.response_unmatched += 1
@@ -243,7 +254,12 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
             stats.goaway_received += 1
             self._go_away()
         else:
-            stats.push_dropped += 1
+            self._on_push(message)
+
+    def _on_push(self, message: RpcMessage) -> None:
+        """The server said something of its own accord: to whom, among many clients?"""
+        del message
+        self._parts.stats.push_dropped += 1
 
     def _on_bad(self, reason: str) -> None:
         """What the peer says cannot be read; nothing after it can, either."""

@@ -62,6 +62,7 @@ class DetectingConnection(RpcServerConnection):
     def __init__(self, manager: "RpcManager", downstream: "Downstream") -> None:
         super().__init__(manager, manager.protocols[0], downstream)
         self._detection = Detection(manager.protocols)
+        self.binding = None
 
     def move(self, manager: "RpcManager", drain: "DrainState", owner: "Owner") -> bool:
         mine = [protocol.key for protocol in self._manager.protocols]

@@ -40,6 +40,8 @@ class RpcStream(Stream):
     ) -> None:
         super().__init__(owner, stream_id, request)
         self.rpc = request
+        if owner.binding is not None:
+            self.binding = owner.binding
         self.manager = manager
         manager.live += 1
         self.local_text = b""
