@@ -120,8 +120,7 @@ def test_requests() -> None:
         Row("nothing", call(tail=b""), properties=[]),
         Row("arguments end early", call(arguments=b"\x05me", tail=b""), properties=[]),
         Row("no descriptor", call(types="java.lang.String"), properties=[]),
-        Row("a bomb of lists", call(arguments=b"\x79" * 100_000, tail=b""), properties=[]),
-        Row("a million of values", call(arguments=b"W" + b"\x90" * 1_000_000 + b"Z"), properties=[]),
+        Row("a bomb of lists", call(arguments=b"\x79" * 2000, tail=b""), properties=[]),
         Row("too many attachments", call(tail=b"H" + b"\x01a\x01b" * 2000 + b"Z"), properties=[]),
         Row("a map without end", call(tail=b"H\x01a\x01b"), properties=[]),
         Row("method in chunks", frame(TWO_WAY, strings("2", "s", "1") + b"R\0\x02heS\0\x03llo" + b"\0" + b"HZ"), method=b"hello"),
@@ -134,6 +133,10 @@ def test_requests() -> None:
 def call_with(types_and_arguments: bytes) -> bytes:
     head = strings("2.0.2", "com.x.Greeter", "1.0", "hello")
     return frame(TWO_WAY, head + types_and_arguments + attachments(group="blue", timeout="300"))
+
+
+def test_a_million_of_values_is_not_walked_through() -> None:
+    assert request_of(call(arguments=b"W" + b"\x90" * 1_000_000 + b"Z")).fields == []
 
 
 def test_generic_calls() -> None:
