@@ -52,7 +52,7 @@ class Context:
         self.registry = registry
         self.validator = Validator()
         self.skip_filters = frozenset(node_list(node, SKIP_FILTERS_KEY))
-        self.sniffed_protocols = sniffed_protocols(node, registry).protocols
+        self.sniffed_protocols = sniffed_protocols(node, registry)
         self.endpoint_metadata: Memo[EndpointMetadata] = Memo(10_000)
         self._regexes: Memo[int] = Memo(10_000)
         self._regex_options = re2.Options()

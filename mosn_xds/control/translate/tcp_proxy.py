@@ -23,7 +23,8 @@ def translate(take: Take, context: Context, name: str) -> TcpProxy | CloseConnec
         take.duration("max_downstream_connection_duration") or None,
         take_access_logs(take, context),
         _take_hash_policy(take),
-        context.sniffed_protocols,
+        context.sniffed_protocols.protocols,
+        context.sniffed_protocols.timeout_s,
     )
     if take.has("tunneling_config"):
         take.ignore("tunneling_config", "tunnelling is not supported: connections are closed")

@@ -22,13 +22,17 @@ LISTENER = {
 }  # fmt: skip
 
 
-def looked_for(metadata: dict[str, Any]) -> tuple[ProtocolUse, ...]:
+def proxy_of(metadata: dict[str, Any]) -> TcpProxy:
     translator = Translator(NodeContext(metadata=metadata), Options(), registry())
     found = translate(LISTENERS_URL, LISTENER, translator=translator).spec
     assert isinstance(found, Listener)
     proxy = found.chains[0].filters[0]
     assert isinstance(proxy, TcpProxy)
-    return proxy.protocols
+    return proxy
+
+
+def looked_for(metadata: dict[str, Any]) -> tuple[ProtocolUse, ...]:
+    return proxy_of(metadata).protocols
 
 
 @pytest.mark.parametrize("given", ["dubbo, bolt", ["dubbo", "bolt"], "dubbo,bolt,dubbo,", "dubbo,acme,bolt"])
@@ -38,6 +42,23 @@ def test_tcp_chains_look_for_what_the_node_says_in_its_order(given: Any) -> None
 
 def test_tcp_chains_look_for_nothing_unless_told() -> None:
     assert looked_for({}) == ()
+
+
+@pytest.mark.parametrize(("given", "timeout_s"), [("500ms", 0.5), ("2s", 2.0), ("1.5s", 1.5), ("0s", 0.0), (None, 1.0)])
+def test_how_long_a_silent_client_waits_for_its_upstream(given: str | None, timeout_s: float) -> None:
+    metadata = {"MOSN_XDS_PROTOCOLS": "bolt"} | ({"MOSN_XDS_PROTOCOL_DETECTION_TIMEOUT": given} if given else {})
+    assert proxy_of(metadata).detection_timeout_s == timeout_s
+
+
+def test_a_time_out_that_is_none_is_said_at_the_start() -> None:
+    metadata = {"MOSN_XDS_PROTOCOLS": "bolt", "MOSN_XDS_PROTOCOL_DETECTION_TIMEOUT": "soon"}
+    found = load_bootstrap(
+        None, json.dumps({"node": {"id": "n", "cluster": "c", "metadata": metadata}}), registry=registry()
+    )
+    assert found.warnings == (
+        "node.metadata.MOSN_XDS_PROTOCOL_DETECTION_TIMEOUT: soon is no duration, such as 500ms or 2s; it is 1s",
+    )
+    assert proxy_of(metadata).detection_timeout_s == 1.0
 
 
 def test_an_unknown_protocol_is_said_at_the_start() -> None:
