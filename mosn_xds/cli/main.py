@@ -114,18 +114,19 @@ def pilot(source: Path, listen: str, interval: float | None) -> None:
 @main.command()
 @click.option("--serve", "keep", is_flag=True, help="Keep it up and say what to try.")
 @click.option("--mtls", is_flag=True, help="Two sidecars with mutual TLS: who the peer is, and a rotation.")
-def demo(keep: bool, mtls: bool) -> None:
+@click.option("--rpc", is_flag=True, help="Bolt and Dubbo behind two sidecars: a canary, and a host that dies.")
+def demo(keep: bool, mtls: bool, rpc: bool) -> None:
     """A bookshop mesh with real traffic: splits, a NACK, a killed worker. Under a minute."""
     from rich.console import Console  # noqa: PLC0415
 
-    from mosn_xds.cli.demo import secure_story, story  # noqa: PLC0415
+    from mosn_xds.cli.demo import rpc_story, secure_story, story  # noqa: PLC0415
 
-    if keep and mtls:
-        raise click.UsageError("--mtls tells its story and ends: there is no --serve for it")
+    if keep + mtls + rpc > 1:
+        raise click.UsageError("one of --serve, --mtls, --rpc: the last two tell their stories and end")
     console = Console(width=None if sys.stdout.isatty() else 110)
     started = time.monotonic()
     try:
-        tell = secure_story.run if mtls else story.serve if keep else story.run
+        tell = rpc_story.run if rpc else secure_story.run if mtls else story.serve if keep else story.run
         code = tell(console)
     except story.DemoFailed as error:
         raise click.ClickException(str(error)) from None

@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 
@@ -67,9 +69,19 @@ def test_the_demo_of_mutual_tls_shows_the_peer_and_a_rotation_and_leaves_nothing
     assert left.stdout == ""
 
 
-def test_the_demo_of_mutual_tls_is_not_kept_up():
-    done = mosn_xds("demo", "--mtls", "--serve")
-    assert done.returncode == 2 and "--mtls" in done.stderr
+def test_the_demo_of_rpcs_shows_a_canary_and_a_dead_host_and_leaves_nothing_running():
+    done = mosn_xds("demo", "--rpc", timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seen in ("bolt com.shop.Till:1.0.sell", "status 80: an error", "sa/guest", "tried again", "Done."):
+        assert seen in done.stdout
+    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+@pytest.mark.parametrize("story", ["--mtls", "--rpc"])
+def test_other_demos_are_not_kept_up(story: str):
+    done = mosn_xds("demo", story, "--serve")
+    assert done.returncode == 2 and story in done.stderr
 
 
 def test_the_demo_that_is_kept_up_survives_a_broken_file_and_serves_what_was_good():

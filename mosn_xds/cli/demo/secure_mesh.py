@@ -24,7 +24,7 @@ def bootstrap(name: str, pilot_port: int, admin_port: int) -> str:
     pilot = {
         "name": "pilot",
         "connect_timeout": "1s",
-        "load_assignment": _assignment("pilot", pilot_port),
+        "load_assignment": assignment("pilot", pilot_port),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": h2,
@@ -35,7 +35,7 @@ def bootstrap(name: str, pilot_port: int, admin_port: int) -> str:
     return yaml.safe_dump(
         {
             "node": {"id": f"sidecar~127.0.0.1~{name}.shop~shop.svc.cluster.local", "cluster": f"{name}.shop"},
-            "admin": {"address": _address(admin_port)},
+            "admin": {"address": address(admin_port)},
             "dynamic_resources": {
                 "ads_config": {
                     "api_type": "DELTA_GRPC",
@@ -54,27 +54,26 @@ def bootstrap(name: str, pilot_port: int, admin_port: int) -> str:
 def caller(port: int, inbound_port: int) -> list[dict[str, Any]]:
     """The front's sidecar: plain HTTP on `port`, mutual TLS to the catalog's sidecar."""
     endpoint = {
-        "endpoint": {"address": _address(inbound_port)},
+        "endpoint": {"address": address(inbound_port)},
         "metadata": {"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}},
     }
-    assignment = {"cluster_name": "catalog", "endpoints": [{"lb_endpoints": [endpoint]}]}
     tls = {
         "@type": f"{_TLS}.UpstreamTlsContext",
         "sni": "outbound_.8080_._.catalog.shop.svc.cluster.local",
-        "common_tls_context": _common({"san_type": "URI", "matcher": {"exact": CATALOG}}),
+        "common_tls_context": common_tls({"exact": CATALOG}, _ALPN),
     }
     cluster = {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": "catalog",
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": assignment,
+        "load_assignment": {"cluster_name": "catalog", "endpoints": [{"lb_endpoints": [endpoint]}]},
         "transport_socket_matches": [
-            {"name": "tlsMode-istio", "match": {"tlsMode": "istio"}, "transport_socket": _socket("tls", tls)},
+            {"name": "tlsMode-istio", "match": {"tlsMode": "istio"}, "transport_socket": transport_socket("tls", tls)},
             {"name": "tlsMode-disabled", "match": {}, "transport_socket": _raw_buffer()},
         ],
     }
-    return [cluster, _listener("outbound", port, [{"filters": [_manager("catalog", {})]}])]
+    return [cluster, listener("outbound", port, [{"filters": [_manager("catalog", {})]}])]
 
 
 def callee(inbound_port: int, service_port: int) -> list[dict[str, Any]]:
@@ -82,7 +81,7 @@ def callee(inbound_port: int, service_port: int) -> list[dict[str, Any]]:
     tls = {
         "@type": f"{_TLS}.DownstreamTlsContext",
         "require_client_certificate": True,
-        "common_tls_context": _common({"san_type": "URI", "matcher": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}),
+        "common_tls_context": common_tls({"prefix": f"spiffe://{TRUST_DOMAIN}/"}, _ALPN),
     }
     says_who = {
         "forward_client_cert_details": "SANITIZE_SET",
@@ -90,7 +89,7 @@ def callee(inbound_port: int, service_port: int) -> list[dict[str, Any]]:
     }
     chain = {
         "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": _socket("tls", tls),
+        "transport_socket": transport_socket("tls", tls),
         "filters": [_manager("service", says_who)],
     }
     inspector = {
@@ -102,18 +101,19 @@ def callee(inbound_port: int, service_port: int) -> list[dict[str, Any]]:
         "name": "service",
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": _assignment("service", service_port),
+        "load_assignment": assignment("service", service_port),
     }
-    return [service, {**_listener("inbound", inbound_port, [chain]), "listener_filters": [inspector]}]
+    return [service, {**listener("inbound", inbound_port, [chain]), "listener_filters": [inspector]}]
 
 
-def _common(match: dict[str, Any]) -> dict[str, Any]:
+def common_tls(peer: dict[str, Any], alpn: list[str]) -> dict[str, Any]:
+    """A common_tls_context of a sidecar: the peer's URI is as the StringMatcher `peer` says."""
     return {
-        "alpn_protocols": _ALPN,
+        "alpn_protocols": alpn,
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
         "tls_certificate_sds_secret_configs": [_secret("default")],
         "combined_validation_context": {
-            "default_validation_context": {"match_typed_subject_alt_names": [match]},
+            "default_validation_context": {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}]},
             "validation_context_sds_secret_config": _secret("ROOTCA"),
         },
     }
@@ -142,27 +142,31 @@ def _manager(cluster: str, more: dict[str, Any]) -> dict[str, Any]:
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 
 
-def _listener(name: str, port: int, chains: list[dict[str, Any]]) -> dict[str, Any]:
+def listener(name: str, port: int, chains: list[dict[str, Any]]) -> dict[str, Any]:
+    """A listener on loopback."""
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
-        "address": _address(port),
+        "address": address(port),
         "filter_chains": chains,
     }
 
 
-def _socket(name: str, config: dict[str, Any]) -> dict[str, Any]:
+def transport_socket(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """A transport socket."""
     return {"name": f"envoy.transport_sockets.{name}", "typed_config": config}
 
 
 def _raw_buffer() -> dict[str, Any]:
-    return _socket("raw_buffer", {"@type": f"{_EXTENSIONS}.transport_sockets.raw_buffer.v3.RawBuffer"})
+    return transport_socket("raw_buffer", {"@type": f"{_EXTENSIONS}.transport_sockets.raw_buffer.v3.RawBuffer"})
 
 
-def _address(port: int) -> dict[str, Any]:
+def address(port: int) -> dict[str, Any]:
+    """An address on loopback."""
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _assignment(name: str, port: int) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": _address(port)}}
+def assignment(name: str, port: int) -> dict[str, Any]:
+    """A cluster's only endpoint."""
+    endpoint = {"endpoint": {"address": address(port)}}
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}

@@ -5,32 +5,28 @@ token from a file), as istiod's `IstioCertificateService` is asked; certificates
 replaced before the reader's eyes. Nothing is left running.
 """
 
-import base64
 import contextlib
 import http.client
 import json
-import os
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from rich.console import Console
 from rich.table import Table
 
 from mosn_xds.cli.demo import secure_mesh as mesh
-from mosn_xds.cli.demo.story import DemoFailed, answers, check, end, failed, free_ports, wait_for
-from mosn_xds.cli.demo.traffic import Load
+from mosn_xds.cli.demo.sidecar import Sidecar
+from mosn_xds.cli.demo.story import answers, check, end, failed, free_ports, wait_for
+from mosn_xds.cli.demo.traffic import HttpAsker, Load
 from mosn_xds.pilot.authority import CertificateAuthority, CertificateService, KeyPair
-from mosn_xds.pilot.directory import encode_resource
 from mosn_xds.pilot.resources import ResourceSet
 from mosn_xds.pilot.server import Pilot
 
@@ -38,69 +34,6 @@ CERTIFICATE_LIFE_S = 6.0
 _ROTATIONS = 2
 _CLIENTS = 4
 _TOKENS = {"token-of-front": mesh.FRONT, "token-of-catalog": mesh.CATALOG}
-
-
-class Sidecar:
-    """One agent with its Pilot and its files."""
-
-    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack, resources: list[dict[str, Any]]) -> None:
-        self.name = name
-        self.admin_port = free_ports(1)[0]
-        self._folder = folder
-        self._log = folder / f"{name}.log"
-        served: dict[str, dict[str, bytes]] = {}
-        for entry in resources:
-            type_url, resource, raw = encode_resource(entry, name)
-            served.setdefault(type_url, {})[resource] = raw
-        held = ResourceSet()
-        held.replace(served)
-        self._pilot = Pilot(held)
-        stack.callback(self._pilot.stop)
-        self._stack = stack
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, ca_port: int, root: Path) -> None:
-        """With the environment that a pod would have."""
-        token = self._folder / f"{self.name}.token"
-        token.write_text(f"token-of-{self.name}")
-        bootstrap = self._folder / f"{self.name}.yaml"
-        bootstrap.write_text(mesh.bootstrap(self.name, self._pilot.port, self.admin_port))
-        environment = {
-            **os.environ,
-            "MOSN_XDS_IDENTITY": "ca",
-            "CA_ADDR": f"127.0.0.1:{ca_port}",
-            "CA_ROOT_CA": str(root),
-            "CA_TOKEN_PATH": str(token),
-            "TRUST_DOMAIN": mesh.TRUST_DOMAIN,
-            "POD_NAMESPACE": "shop",
-            "SERVICE_ACCOUNT": self.name,
-        }
-        command = [sys.executable, "-m", "mosn_xds.cli.proxy", "-c", str(bootstrap), "--concurrency", "2"]
-        command += ["--drain-time-s", "5", "-l", "warning"]
-        log = self._stack.enter_context(self._log.open("wb"))
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        self._stack.callback(end, self.process)
-
-    def is_ready(self) -> bool:
-        if self.process is not None and self.process.poll() is not None:
-            raise DemoFailed(f"the sidecar of {self.name} ended:\n{self._log.read_text()}")
-        try:
-            return self.admin("/ready") == "LIVE\n"
-        except OSError:
-            return False
-
-    def admin(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as page:
-            return str(page.read().decode())
-
-    def certificate(self) -> x509.Certificate:
-        """The one in use, from `/config_dump`; its key is not there."""
-        dump = json.loads(self.admin("/config_dump?resource=dynamic_active_secrets"))
-        for entry in dump["configs"]:
-            if entry["name"] == "default":
-                chain = entry["secret"]["tls_certificate"]["certificate_chain"]["inline_bytes"]
-                return x509.load_pem_x509_certificate(base64.b64decode(chain))
-        raise DemoFailed(f"{self.name} has no certificate")
 
 
 class SecureDemo:
@@ -215,7 +148,7 @@ def _rotation(console: Console, demo: SecureDemo) -> None:
     for column in ("after", "front's serial", "catalog's serial", "requests", "failed"):
         table.add_column(column, justify="right")
     started = time.monotonic()
-    load = Load(demo.port, "/books", _CLIENTS)
+    load = Load(partial(HttpAsker, demo.port, "/books"), _CLIENTS)
     lost = 0
     try:
         before = _serials(demo)

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mosn_xds.cli.demo import mesh
-from mosn_xds.cli.demo.traffic import Load, Tally, burst, tick
+from mosn_xds.cli.demo.traffic import HttpAsker, Load, Tally, burst, tick
 from mosn_xds.pilot.directory import Directory
 from mosn_xds.pilot.resources import ResourceSet
 from mosn_xds.pilot.server import Pilot
@@ -219,7 +219,7 @@ def _shift(console: Console, demo: Demo) -> None:
     table = Table()
     for column in ("weight of v2", "requests", "seen on v2", "failed"):
         table.add_column(column, justify="right")
-    load = Load(demo.ports.shop, "/books", CLIENTS)
+    load = Load(partial(HttpAsker, demo.ports.shop, "/books"), CLIENTS)
     lost = 0
     share = 0.0
     try:
@@ -241,7 +241,7 @@ def _shift(console: Console, demo: Demo) -> None:
 
 
 def _broken(console: Console, demo: Demo) -> None:
-    load = Load(demo.ports.shop, "/books", CLIENTS)
+    load = Load(partial(HttpAsker, demo.ports.shop, "/books"), CLIENTS)
     try:
         demo.serve_files({"broken.yaml": mesh.broken_cluster()})
         wait_for(lambda: demo.xds()["refused"] == 1, "the refusal")
@@ -264,7 +264,7 @@ def _broken(console: Console, demo: Demo) -> None:
 
 def _worker_killed(console: Console, demo: Demo) -> None:
     before = {worker["slot"]: worker["pid"] for worker in demo.xds()["workers"]}
-    load = Load(demo.ports.shop, "/books", CLIENTS)
+    load = Load(partial(HttpAsker, demo.ports.shop, "/books"), CLIENTS)
     time.sleep(0.3)
     killed_at = time.monotonic()
     os.kill(before[0], signal.SIGKILL)

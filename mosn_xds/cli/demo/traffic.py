@@ -5,7 +5,9 @@ import json
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(slots=True)
@@ -60,12 +62,35 @@ def tick(port: int, word: str) -> str:
             return lines.readline().strip()
 
 
+class Asker(Protocol):
+    """A client's connection. After an error, asking again connects again."""
+
+    def ask(self) -> tuple[int, str]:
+        """One request: status, and who answered. Raises OSError, HTTPException."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class HttpAsker:
+    """Asks for one path."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        self._path = path
+
+    def ask(self) -> tuple[int, str]:
+        return ask(self._connection, self._path)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Load:
     """Clients that do not stop until told; `take` gives what was counted since the last call."""
 
-    def __init__(self, port: int, path: str, clients: int) -> None:
-        self._port = port
-        self._path = path
+    def __init__(self, connect: Callable[[], Asker], clients: int) -> None:
+        self._connect = connect
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._tally = Tally()
@@ -85,15 +110,15 @@ class Load:
         return self.take()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        asker = self._connect()
         while not self._stop.is_set():
             try:
-                answer = ask(connection, self._path)
+                answer = asker.ask()
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
+                asker.close()
                 with self._lock:
                     self._tally.failures[type(error).__name__] += 1
             else:
                 with self._lock:
                     self._tally.answers[answer] += 1
-        connection.close()
+        asker.close()
