@@ -52,6 +52,13 @@ $(COMPILED)/.installed: $(STAMP) setup.py $(shell find mosn_xds -name '*.py')
 differential-compiled: compiled
 	MOSN_XDS_PROXY=$(COMPILED)/bin/mosn-xds-proxy $(BIN)/python -m pytest tests/differential tests/e2e -m 'not soak' --reruns 2
 
+# Our own messages, compiled into mosn_xds/extensions. The compiler is of the version that xds-protos was made with, which is
+# older than the protobuf it runs with: it has a folder of its own.
+proto: setup
+	test -d build/proto-tools || \
+	$(BIN)/python -m pip install --quiet --no-deps --target build/proto-tools grpcio-tools==1.76.0
+	PYTHONPATH=build/proto-tools $(BIN)/python proto/generate.py
+
 bench: setup
 	$(BIN)/python -m bench
 

@@ -2,8 +2,8 @@
 
 This is the one border to xds-protos, which has no type information: everything behind it is a `Message`. Modules are
 imported at the first use of a type URL, for a proxy meets 127 of the 637. The proto package is the Python package in all
-of them, so no table is needed; four messages that only Istio's own Envoy has are declared here by hand. Type URLs come
-from the network: what is not a plain lower-case package of the three known roots is never imported.
+of them, and in ours, so no table is needed; four messages that only Istio's own Envoy has are declared here by hand. Type
+URLs come from the network: what is not a plain lower-case package of the four known roots is never imported.
 
 An Any may also hold a TypedStruct (``udpa.type.v1`` or ``xds.type.v3``): JSON for a message named by its type URL, which
 is how Istio sends extensions that its own build does not link.
@@ -25,7 +25,7 @@ from mosn_xds.base.errors import ConfigError
 
 TYPE_PREFIX = "type.googleapis.com/"
 
-_ROOTS = ("envoy.", "xds.", "udpa.")
+_ROOTS = ("envoy.", "xds.", "udpa.", "mosn_xds.extensions.")
 _PACKAGE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _TYPED_STRUCTS = frozenset({"udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"})
 

@@ -4,13 +4,27 @@ Envoy reads the conditions of a retry policy here, and weighted clusters, and he
 for HTTP.
 """
 
+import msgspec
+
 from mosn_xds.control.translate.common import take_metadata
 from mosn_xds.control.translate.context import Context
+from mosn_xds.control.translate.header_ops import take_header_ops
 from mosn_xds.control.translate.per_filter import take_per_filter
 from mosn_xds.control.translate.retry import take_previous_hosts
-from mosn_xds.control.translate.route_action import take_weighted_clusters
+from mosn_xds.control.translate.route_action import take_mirrors, take_weighted_clusters
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.route import PathKind, RetryBackOff, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster
+from mosn_xds.spec.route import (
+    HashPolicy,
+    HeaderHash,
+    PathKind,
+    RetryBackOff,
+    RetryPolicy,
+    Route,
+    RouteAction,
+    RouteMatch,
+    SourceIpHash,
+    WeightedCluster,
+)
 
 ANY_REQUEST = RouteMatch(PathKind.PREFIX)
 """The match of a route that a matcher has found."""
@@ -70,3 +84,32 @@ def _take_back_off(take: Take | None) -> RetryBackOff:
     base_s, max_s = take.duration("base_interval"), take.duration("max_interval")
     base_s = RetryBackOff().base_s if base_s is None else base_s
     return RetryBackOff(base_s, None if max_s is None else max(base_s, max_s))
+
+
+def rpc_route_action(take: Take, context: Context, name: str) -> Route:
+    """mosn_xds.extensions.rpc.v1.RouteAction: Envoy's, and what it has no fields for."""
+    inner = take.child("route")
+    if inner is None:
+        raise take.error("route", "a route is required")
+    route = route_action(inner, context, name)
+    if not isinstance(route.action, RouteAction):
+        return route
+    per_try_s = take.duration("per_try_timeout")
+    retry = route.action.retry
+    if per_try_s:
+        retry = msgspec.structs.replace(retry or RetryPolicy(num_retries=0), per_try_timeout_s=per_try_s)
+    take.ignore_given(subset_properties="subsets are not supported yet")
+    action = msgspec.structs.replace(
+        route.action,
+        retry=retry,
+        hash_policy=tuple([_take_hash_policy(one) for one in take.children("hash_policy")]),
+        mirrors=take_mirrors(take, context),
+    )
+    return msgspec.structs.replace(route, action=action, headers=take_header_ops(take, keep_case=True))
+
+
+def _take_hash_policy(take: Take) -> HashPolicy:
+    terminal = take.flag("terminal")
+    if take.flag("source_ip"):
+        return SourceIpHash(terminal)
+    return HeaderHash(take.text("property_name").lower(), terminal=terminal)

@@ -66,6 +66,7 @@ _NETWORK = f"{_EXTENSIONS}.filters.network"
 _LISTENER = f"{_EXTENSIONS}.filters.listener"
 _SOCKETS = f"{_EXTENSIONS}.transport_sockets"
 _POLICIES = f"{_EXTENSIONS}.load_balancing_policies"
+_OURS = "mosn_xds.extensions.rpc.v1"
 _GENERIC = f"{_NETWORK}.generic_proxy"
 _EXCHANGE = "envoy.tcp.metadataexchange.config.MetadataExchange"
 
@@ -81,12 +82,16 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.NETWORK_FILTER, f"{_NETWORK}.dubbo_proxy.v3.DubboProxy"): "dubbo_proxy",
     (Category.NETWORK_FILTER, f"{_NETWORK}.thrift_proxy.v3.ThriftProxy"): "thrift_proxy",
     (Category.RPC_CODEC, f"{_GENERIC}.codecs.dubbo.v3.DubboCodecConfig"): "rpc_codecs:dubbo",
+    (Category.RPC_CODEC, f"{_OURS}.BoltCodecConfig"): "rpc_codecs:bolt",
+    (Category.RPC_CODEC, f"{_OURS}.ProtocolCodecConfig"): "rpc_codecs:named",
+    (Category.RPC_CODEC, f"{_OURS}.SniffingCodecConfig"): "rpc_codecs:sniffing",
     (Category.RPC_FILTER, f"{_GENERIC}.router.v3.Router"): "rpc_filters:generic_router",
     (Category.RPC_FILTER, f"{_NETWORK}.dubbo_proxy.router.v3.Router"): "rpc_filters:dubbo_router",
     (Category.RPC_FILTER, f"{_NETWORK}.thrift_proxy.router.v3.Router"): "rpc_filters:thrift_router",
     (Category.RPC_FILTER, f"{_HTTP}.fault.v3.HTTPFault"): "http.fault",
     (Category.RPC_FILTER, f"{_HTTP}.rbac.v3.RBAC"): "http.rbac",
     (Category.RPC_ACTION, f"{_GENERIC}.action.v3.RouteAction"): "generic_action:route_action",
+    (Category.RPC_ACTION, f"{_OURS}.RouteAction"): "generic_action:rpc_route_action",
     (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.ServiceMatchInput"): "generic_matcher:service_input",
     (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.HostMatchInput"): "generic_matcher:host_input",
     (Category.RPC_INPUT, f"{_GENERIC}.matcher.v3.PathMatchInput"): "generic_matcher:path_input",

@@ -5,7 +5,10 @@ by the name that the configuration is given. Its options are judged here, by the
 a NACK.
 """
 
+import msgspec
+
 from mosn_xds.base.errors import ConfigError
+from mosn_xds.control.translate.common import struct_dict
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category
 from mosn_xds.control.translate.take import Take
@@ -49,3 +52,32 @@ def checked_use(take: Take, key: str, context: Context, use: ProtocolUse) -> Pro
 def dubbo(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
     """generic_proxy.codecs.dubbo.v3.DubboCodecConfig, which has no fields."""
     return (checked_use(take, "", context, ProtocolUse(name, "dubbo")),)
+
+
+def bolt(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
+    """mosn_xds.extensions.rpc.v1.BoltCodecConfig"""
+    given = {
+        "max_frame_bytes": take.wrapped_integer("max_frame_bytes"),
+        "heartbeat_interval_s": take.duration("heartbeat_interval"),
+        "heartbeat_timeout_s": take.duration("heartbeat_timeout"),
+        "goaway": take.flag("goaway") or None,
+    }
+    options = {key: value for key, value in given.items() if value is not None}
+    return (checked_use(take, "", context, ProtocolUse(name, "bolt", msgspec.json.encode(options))),)
+
+
+def named(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
+    """mosn_xds.extensions.rpc.v1.ProtocolCodecConfig; empty for a protocol that nobody knows."""
+    entry = take.text("name")
+    options = take.message_of("options")
+    if entry not in context.registry.protocols:
+        take.warn("name", f"no protocol {entry} is installed")
+        return ()
+    config = b"" if options is None else msgspec.json.encode(struct_dict(options))
+    return (checked_use(take, "options", context, ProtocolUse(name, entry, config)),)
+
+
+def sniffing(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
+    """mosn_xds.extensions.rpc.v1.SniffingCodecConfig; empty if nobody knows one of its protocols."""
+    found = [named(one, context, name) for one in take.children("protocols")]
+    return tuple([use for uses in found for use in uses]) if all(found) else ()

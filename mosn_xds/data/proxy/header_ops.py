@@ -165,4 +165,4 @@ def _checked(name: str, verb: str) -> bytes:
     lower = name.lower()
     if lower[:1] == ":" or lower == "host":
         raise ConfigError(f":-prefixed or host headers may not be {verb}")
-    return lower.encode()
+    return name.encode()

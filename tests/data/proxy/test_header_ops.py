@@ -96,7 +96,7 @@ def test_responses_are_edited_in_the_same_order():
         (value("e", "%REQ(no)%"), None),
         (value("e", "%REQ(no)%", keep_empty=True), b""),
         (value("e", "a%REQ(no)%b"), b"ab"),
-        (value("E-Upper", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"), b"10.1.2.3"),
+        (value("e", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"), b"10.1.2.3"),
         (value("e", "%RESPONSE_CODE% %DURATION% %UPSTREAM_HOST% %ROUTE_NAME% %PROTOCOL%"), b"0 0   "),
         (value("e", "100%%"), b"100%"),
         (value("e", "%REQ(dup)%"), b"1"),
@@ -106,7 +106,13 @@ def test_responses_are_edited_in_the_same_order():
 def test_values_are_formatted_and_empty_ones_left_out(added, expected):
     head = request("/", ("dup", "1"), ("dup", "2"), ("bin", "\xff"))
     HeaderEdits((added,), (), environment()).apply(head, info(head, duration_s=0.0))
-    assert head.get(added.name.lower().encode()) == expected
+    assert head.get(added.name.encode()) == expected
+
+
+def test_names_keep_their_case_for_those_who_tell_it_apart():
+    head = request("/")
+    HeaderEdits((value("targetApp", "shop"),), (), environment()).apply(head, info(head, duration_s=0.0))
+    assert head.fields == [(b"targetApp", b"shop")]
 
 
 def test_an_empty_value_does_not_overwrite():

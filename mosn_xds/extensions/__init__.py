@@ -1,0 +1,1 @@
+"""Messages of our own, compiled from `proto/` by `make proto`. Only the agent imports them."""

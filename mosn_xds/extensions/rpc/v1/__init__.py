@@ -1,0 +1,1 @@
+"""Package mosn_xds.extensions.rpc.v1."""
