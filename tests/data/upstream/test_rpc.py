@@ -11,7 +11,7 @@ from mosn_xds.data.codec.rpc import PoolMode, RpcProtocol, RpcRequest, RpcRespon
 from mosn_xds.data.codec.rpc.bolt.options import BoltOptions
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.upstream.api import Stale
-from tests.data.upstream.harness import Attempt, Upstream, World, limited, run, settled
+from tests.data.upstream.harness import UNLIMITED, Attempt, Upstream, World, limited, run, settled
 
 _FIXED = struct.Struct(">BBHBIBiHHI")
 _REPLY = struct.Struct(">BBHBIBHHHI")
@@ -344,5 +344,36 @@ def test_edited_properties_reach_the_server() -> None:
         world.send(cluster, attempt)
         frame = await (await accept(upstream)).frame()
         assert frame.endswith(b"\x00\x00\x00\x05x-Tag\x00\x00\x00\x04bluehi")
+
+    run(story)
+
+
+def test_request_that_fits_into_no_frame_any_more_fails_alone() -> None:
+    async def story(world: World) -> None:
+        upstream = Upstream()
+        cluster = world.cluster(upstream.port)
+        protocol = bolt()
+        large, other = request(protocol, 1), request(protocol, 2)
+        large.head.set(b"x-Tag", b"b" * 70_000)
+        world.send(cluster, large)
+        world.send(cluster, other)
+        server = await accept(upstream)
+        await server.say(reply(id_of(await server.frame())))
+        assert await other.over() == "end"
+        assert await large.over() == (ResetReason.LOCAL_REFUSED, Stale.NO)
+
+    run(story)
+
+
+def test_thousands_of_answers_in_one_read_all_arrive() -> None:
+    async def story(world: World) -> None:
+        upstream = Upstream()
+        cluster = world.cluster(upstream.port, breakers=UNLIMITED)
+        protocol = bolt()
+        attempts = [world.send(cluster, request(protocol, number)) for number in range(1500)]
+        server = await accept(upstream)
+        ids = [id_of(await server.frame()) for _ in attempts]
+        await server.say(*map(reply, ids))
+        assert [await attempt.over() for attempt in attempts] == ["end"] * len(attempts)
 
     run(story)
