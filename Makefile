@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILED := .venv-compiled
 
-.PHONY: setup demo test lint differential mutants compiled differential-compiled bench soak clean
+.PHONY: setup demo test lint differential mutants compiled differential-compiled bench soak peers-java clean
 
 setup: $(STAMP)
 
@@ -64,6 +64,11 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+
+# Bolt and Dubbo between Java's own peers (JDK 17 and Maven): the tests that Node's and Python's pass in `make test`.
+peers-java: setup
+	cd tests/peers/java && mvn --quiet --batch-mode package
+	MOSN_XDS_PEERS=java $(BIN)/python -m pytest tests/e2e/test_rpc_peers.py --reruns 2
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build dist *.egg-info

@@ -9,6 +9,7 @@ public final class BoltServer {
     private BoltServer() {}
 
     public static void main(String[] arguments) throws Exception {
+        System.setProperty("bolt.tp.min", "200"); // slow calls of a test run side by side
         int port = Integer.parseInt(arguments[0]);
         EchoService service = new EchoService(arguments[1]);
         RpcServer server = new RpcServer("127.0.0.1", port);
