@@ -1,0 +1,248 @@
+"""Stream filters on RPCs, in a whole proxy: those of HTTP and those of other packages do on Bolt what they do on HTTP."""
+
+import os
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import bolt
+from tests.support.authority import Authority
+from tests.support.frame_upstream import FrameExchange, FrameUpstream
+from tests.support.packages import install
+from tests.support.ports import PortAllocator
+from tests.support.proxies import Proxy, ProxyKind
+from tests.support.server import Stream
+
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+_GENERIC = f"{_EXTENSIONS}.filters.network.generic_proxy"
+_FRONT, _GUEST = "spiffe://cluster.local/ns/shop/sa/front", "spiffe://cluster.local/ns/shop/sa/guest"
+_SERVICE = (b"service", b"com.shop.Till:1.0")
+_SELL = (b"sofa_head_method_name", b"sell")
+_OK, _SERVER_EXCEPTION, _UNKNOWN, _BUSY = 0, 2, 3, 4
+_DELAY_S = 0.3
+
+FILTERS = """
+from mosn_xds.data.filters.api import FilterOptions, Reply, StreamFilter
+
+
+class Tag(StreamFilter):
+    class Options(FilterOptions, frozen=True):
+        value: str
+
+    def on_request(self, stream, end):
+        if stream.request.get(b"mood") == b"bad":
+            raise ValueError("mood")
+        if stream.request.method == b"steal":
+            return Reply(403, b"thief")
+        stream.request.set(b"X-Tag", self.options.value.encode())
+        stream.request.remove(b"secret")
+
+    def on_response(self, stream, head, end):
+        head.add(b"Tagged-By", self.options.value.encode())
+"""
+
+
+def read_frame(stream: Stream, fixed: int) -> bytes:
+    """The next frame of version 1, whose head has so many bytes."""
+    head = stream.exactly(fixed)
+    name, block, content = struct.unpack_from(">HHI", head, fixed - 8)
+    return head + stream.exactly(name + block + content)
+
+
+def properties(frame: bytes, fixed: int) -> dict[bytes, bytes]:
+    """The header block."""
+    name, size, _ = struct.unpack_from(">HHI", frame, fixed - 8)
+    at, end, texts = fixed + name, fixed + name + size, []
+    while at < end:
+        length = int.from_bytes(frame[at : at + 4], "big")
+        texts.append(frame[at + 4 : at + 4 + length])
+        at += 4 + length
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+class Till(FrameUpstream):
+    """Answers every call with its own content."""
+
+    def read_frame(self, stream: Stream) -> bytes:
+        return read_frame(stream, 22)
+
+    def describe(self, data: bytes) -> str:
+        return repr(properties(data, 22))
+
+    def default(self, exchange: FrameExchange) -> None:
+        id = int.from_bytes(exchange.data[5:9], "big")
+        exchange.send(bolt.response([(b"from", b"till")], b"change", id=id))
+
+    @property
+    def last(self) -> dict[bytes, bytes]:
+        """The properties of the call that came last."""
+        return properties(self.frames[-1].data, 22)
+
+
+class Answer:
+    """What came back: status, properties and content."""
+
+    def __init__(self, frame: bytes) -> None:
+        self.id, self.status = struct.unpack_from(">xxxxxIxH", frame)
+        self.properties = properties(frame, 20)
+        self.content = frame[20 + sum(struct.unpack_from(">HH", frame, 12)) :]
+
+
+class Shop:
+    """A proxy with one listener for each filter, before one upstream."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = PortAllocator()
+        self.authority = Authority("shop")
+        self.folder = folder
+        self.till = Till("till")
+        self.ports = {name: ports.take() for name in ("abort", "delay", "rbac", "tag")}
+        fault = f"{_EXTENSIONS}.filters.http.fault.v3.HTTPFault"
+        whole = {"numerator": 100}
+        abort = {"abort": {"http_status": 503, "percentage": whole}, "headers": [exact("user", "unlucky")]}
+        policy = {
+            "permissions": [{"header": exact(":method", "sell")}],
+            "principals": [{"authenticated": {"principal_name": {"exact": _FRONT}}}],
+        }
+        rules = {"action": "ALLOW", "policies": {"front": policy}}
+        struct_ = "type.googleapis.com/xds.type.v3.TypedStruct"
+        chains = {
+            "abort": chain("abort", {"@type": fault, **abort}),
+            "delay": chain("delay", {"@type": fault, "delay": {"fixed_delay": f"{_DELAY_S}s", "percentage": whole}}),
+            "rbac": chain("rbac", {"@type": f"{_EXTENSIONS}.filters.http.rbac.v3.RBAC", "rules": rules}),
+            "tag": chain("tag", {"@type": struct_, "type_url": "acme.Tag", "value": {"value": "t1"}}),
+        }
+        chains["rbac"]["transport_socket"] = self._demands_certificates()
+        cluster = {
+            "name": "till",
+            "connect_timeout": "1s",
+            "load_assignment": {
+                "cluster_name": "till",
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(self.till.port)}}]}],
+            },
+        }
+        listeners = [
+            {"name": name, "address": address(port), "filter_chains": [chains[name]]}
+            for name, port in self.ports.items()
+        ]
+        bootstrap = {
+            "node": {"id": "shop", "cluster": "shop"},
+            "admin": {"address": address(ports.take())},
+            "static_resources": {"listeners": listeners, "clusters": [cluster]},
+        }
+        group = {"mosn_xds.stream_filters": {"acme.Tag": "acme_tag:Tag"}}
+        path = install(folder / "site", {"acme_tag.py": FILTERS}, group)
+        self.proxy = Proxy.start(ProxyKind.OURS, bootstrap, folder / "run", environment={**os.environ, **path})
+
+    def _demands_certificates(self) -> dict[str, Any]:
+        tls = {
+            "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": True,
+            "common_tls_context": {
+                "tls_certificates": [self.authority.issue("shop.test").config()],
+                "validation_context": {"trusted_ca": {"inline_string": self.authority.root}},
+            },
+        }
+        return {"name": "tls", "typed_config": tls}
+
+    def identity(self, name: str) -> ssl.SSLContext:
+        """For a client of this name."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(cadata=self.authority.root)
+        context.load_cert_chain(*self.authority.issue(name).write(self.folder, name.rpartition("/")[2]))
+        return context
+
+    def call(self, listener: str, *headers: tuple[bytes, bytes], tls: ssl.SSLContext | None = None) -> Answer:
+        """One call on a connection of its own; `sell`, unless the headers say otherwise."""
+        given = dict([_SERVICE, _SELL, *headers])
+        with socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=8) as plain:
+            sock = plain if tls is None else tls.wrap_socket(plain)
+            with sock:
+                sock.sendall(bolt.request(list(given.items()), b"money", id=77))
+                answer = Answer(read_frame(Stream(sock), 20))
+        assert answer.id == 77
+        return answer
+
+    def stop(self) -> None:
+        self.proxy.stop()
+        self.till.close()
+
+
+def address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def exact(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {"exact": value}}
+
+
+def chain(name: str, filter_config: dict[str, Any]) -> dict[str, Any]:
+    """A filter chain whose generic_proxy has this filter before its router."""
+    action = {"@type": f"{_GENERIC}.action.v3.RouteAction", "cluster": "till"}
+    config = {
+        "@type": f"{_GENERIC}.v3.GenericProxy",
+        "stat_prefix": name,
+        "codec_config": {
+            "name": "bolt",
+            "typed_config": {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": "bolt", "value": {}},
+        },
+        "filters": [
+            {"name": "filter", "typed_config": filter_config},
+            {"name": "router", "typed_config": {"@type": f"{_GENERIC}.router.v3.Router"}},
+        ],
+        "route_config": {"name": name, "routes": {"on_no_match": {"action": {"name": "r", "typed_config": action}}}},
+    }
+    return {"filters": [{"name": "envoy.filters.network.generic_proxy", "typed_config": config}]}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    made = Shop(tmp_path_factory.mktemp("shop"))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_fault_answers_in_the_words_of_the_protocol(shop: Shop) -> None:
+    assert shop.call("abort", (b"user", b"unlucky")).status == _BUSY
+    lucky = shop.call("abort", (b"user", b"lucky"))
+    assert (lucky.status, lucky.content) == (_OK, b"change")
+
+
+def test_a_fault_delays(shop: Shop) -> None:
+    started = time.monotonic()
+    assert shop.call("delay").status == _OK
+    assert time.monotonic() - started >= _DELAY_S
+
+
+def test_who_may_call_is_decided_by_certificate_and_method(shop: Shop) -> None:
+    front, guest = shop.identity(_FRONT), shop.identity(_GUEST)
+    assert shop.call("rbac", tls=front).status == _OK
+    assert shop.call("rbac", (b"sofa_head_method_name", b"buy"), tls=front).status == _SERVER_EXCEPTION
+    assert shop.call("rbac", tls=guest).status == _SERVER_EXCEPTION
+
+
+def test_a_filter_of_another_package_changes_properties_and_nothing_else(shop: Shop) -> None:
+    answer = shop.call("tag", (b"secret", b"1234"), (b"Other", b"stays"))
+    assert shop.till.last == {_SERVICE[0]: _SERVICE[1], _SELL[0]: _SELL[1], b"Other": b"stays", b"X-Tag": b"t1"}
+    assert shop.till.frames[-1].data.endswith(b"money")
+    assert (answer.properties, answer.content) == ({b"from": b"till", b"Tagged-By": b"t1"}, b"change")
+
+
+def test_a_filter_of_another_package_answers_itself(shop: Shop) -> None:
+    before = len(shop.till.frames)
+    assert shop.call("tag", (b"sofa_head_method_name", b"steal")).status == _SERVER_EXCEPTION
+    assert len(shop.till.frames) == before
+
+
+def test_a_filter_that_raises_costs_its_call_only(shop: Shop) -> None:
+    assert shop.call("tag", (b"mood", b"bad")).status == _UNKNOWN
+    assert shop.call("tag").status == _OK
