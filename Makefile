@@ -65,6 +65,13 @@ bench: setup
 soak: setup
 	$(BIN)/python -m pytest -m soak
 
+# Each RPC codec under damaged frames of real peers: by hypothesis, and by atheris where pip finds a wheel of it.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --only-binary :all: 'atheris >= 3' || echo 'no atheris here: hypothesis alone'
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
 # Bolt and Dubbo between Java's own peers (JDK 17 and Maven): the tests that Node's and Python's pass in `make test`.
 peers-java: setup
 	cd tests/peers/java && mvn --quiet --batch-mode package

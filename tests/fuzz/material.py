@@ -10,7 +10,7 @@ from mosn_xds.data.codec.rpc.protocol import PROTOCOLS
 from mosn_xds.spec.extensions import Extensions
 
 GOLDEN = Path(__file__).parent.parent / "data" / "codec" / "rpc" / "golden"
-NAMES = ("bolt", "dubbo")
+NAMES = ("bolt", "dubbo", "thrift")
 EDGES = (
     b"\0",
     b"\x7f",
