@@ -1,9 +1,11 @@
 """envoy.extensions.filters.network.dubbo_proxy.v3: served like a generic_proxy that speaks Dubbo.
 
 Its routes become a list of predicates, tried in order as in Envoy: interface, group and version of a RouteConfiguration,
-then method and headers of its routes. Arguments are never decoded, so a route that asks for their values never matches.
+then method, parameters and headers of its routes. A parameter is an argument that is a string; others match nothing.
 Requests have no time-out but their clients' own, and are tried once.
 """
+
+from google.protobuf.message import Message
 
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.generic_action import ANY_REQUEST
@@ -13,11 +15,10 @@ from mosn_xds.control.translate.route_action import take_weighted_clusters
 from mosn_xds.control.translate.rpc_codecs import checked_use
 from mosn_xds.control.translate.rpc_filters import take_routed_filters
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.common import StringMatch, StringMatchKind
+from mosn_xds.spec.common import HeaderMatch, StringMatch, StringMatchKind
 from mosn_xds.spec.route import Route, RouteAction, WeightedCluster
 from mosn_xds.spec.rpc import (
     AllOf,
-    AnyOf,
     Not,
     PropertyTest,
     ProtocolUse,
@@ -39,7 +40,6 @@ DUBBO_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.dubbo_proxy.v
 
 _SERVICE = RpcInput(RpcInputKind.SERVICE)
 _METHOD = RpcInput(RpcInputKind.METHOD)
-_NEVER = AnyOf(())
 
 
 def translate(take: Take, context: Context, name: str) -> RpcProxy:
@@ -117,11 +117,21 @@ def _take_match(take: Take, context: Context) -> list[RpcPredicate]:
     if method is None or name is None:
         raise take.error("method", "Configuration must define a matcher")
     found: list[RpcPredicate] = [ValueTest(_METHOD, take_string_match(name, context))]
-    if method.has("params_match"):
-        method.ignore("params_match", "arguments are not decoded: the route never matches")
-        found.append(_NEVER)
+    found += [_take_parameter(method, number, each) for number, each in sorted(method.mapping("params_match").items())]
     found += [PropertyTest(header) for header in take_header_matches(take, "headers", context)]
     return found
+
+
+def _take_parameter(take: Take, number: object, message: Message) -> RpcPredicate:
+    one = take.inner(message, f"params_match[{number}]")
+    name = f":argument.{number}"
+    span = one.child("range_match")
+    if span is not None:
+        return PropertyTest(HeaderMatch(name, range=(span.integer("start"), span.integer("end"))))
+    value = one.text("exact_match")
+    if not value:
+        return PropertyTest(HeaderMatch(name, present=True))
+    return PropertyTest(HeaderMatch(name, StringMatch(StringMatchKind.EXACT, value)))
 
 
 def _take_action(take: Take, context: Context) -> Route:

@@ -1,8 +1,7 @@
 """envoy.extensions.filters.network.thrift_proxy.v3: served like a generic_proxy that speaks Thrift.
 
-Its routes become a list of predicates, tried in order as in Envoy. A method that is called through a multiplexed protocol
-has the name ``service:method`` on the wire, and so in these routes; to us these are service and method. Requests have no
-time-out, and are tried once.
+Its routes become a list of predicates, tried in order as in Envoy. They look at the name of a call, which is its path: a
+method, or ``service:method`` where several services share a port. Requests have no time-out, and are tried once.
 """
 
 from mosn_xds.control.translate.access_log import take_access_logs
@@ -41,6 +40,7 @@ THRIFT_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.thrift_proxy
 _TRANSPORTS = ("AUTO_TRANSPORT", "FRAMED")
 _PROTOCOLS = ("AUTO_PROTOCOL", "BINARY", "COMPACT")
 _ANYTHING = AllOf(())
+_NAME = RpcInput(RpcInputKind.PATH)
 
 
 def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnection:
@@ -110,16 +110,11 @@ def _take_match(take: Take, context: Context) -> RpcPredicate:
         raise take.error("invert", f"Cannot have an empty {noun} name with inversion enabled")
     named: RpcPredicate = _ANYTHING
     if name and noun == "method":
-        service, _, method = name.rpartition(":")
-        named = AllOf((_is(RpcInputKind.SERVICE, service), _is(RpcInputKind.METHOD, method)))
+        named = ValueTest(_NAME, StringMatch(StringMatchKind.EXACT, name))
     elif name:
-        named = _is(RpcInputKind.SERVICE, name.removesuffix(":"))
+        named = ValueTest(_NAME, StringMatch(StringMatchKind.PREFIX, name if name.endswith(":") else f"{name}:"))
     headers = [PropertyTest(header) for header in take_header_matches(take, "headers", context)]
     return AllOf((Not(named) if invert else named, *headers))
-
-
-def _is(kind: RpcInputKind, value: str) -> RpcPredicate:
-    return ValueTest(RpcInput(kind), StringMatch(StringMatchKind.EXACT, value))
 
 
 def _take_action(take: Take, context: Context) -> Route:

@@ -86,7 +86,10 @@ def matched(table: RpcRouteTable | None, service: str, name: str, **properties: 
     assert table is not None
     built = RpcTable.build(table, lambda table, host, route: None)
     fields = [(key.encode(), value.encode()) for key, value in properties.items()]
-    head = RpcRequest.of(VERSION, b"", 1, service=service.encode(), method=name.encode(), properties=fields)
+    path = f"{service}:{name}" if service else name  # as Thrift has it
+    head = RpcRequest.of(
+        VERSION, b"", 1, service=service.encode(), method=name.encode(), path=path.encode(), properties=fields
+    )
     host = built.virtual_host(head)
     route = host.match(head, 0) if host is not None else None
     if route is None:
@@ -146,12 +149,16 @@ def test_a_dubbo_route_has_no_timeout_and_no_retries() -> None:
     assert leaf.action == RouteAction("there", timeout_s=0.0)
 
 
-def test_a_route_that_looks_at_arguments_never_matches() -> None:
-    config = of_dubbo(dubbo(method("looked", "buy", params_match={"0": {"exact_match": "x"}}), method("rest")))
-    assert matched(proxy(config).routes, "shop", "buy") == "rest"
-    unread = proxied(config).unread
-    assert len(unread) == 1
-    assert unread[0].endswith("params_match (arguments are not decoded: the route never matches)")
+def test_a_route_that_looks_at_arguments() -> None:
+    looked = {"1": {"exact_match": "x"}, "2": {"range_match": {"start": 5, "end": 7}}, "3": {"exact_match": ""}}
+    config = of_dubbo(dubbo(method("looked", "buy", params_match=looked), method("rest")))
+    assert not proxied(config).unread
+    routes = proxy(config).routes
+    good = {":argument.1": "x", ":argument.2": "5", ":argument.3": "any"}
+    assert matched(routes, "shop", "buy", **good) == "looked"
+    for name, value in ((":argument.1", "y"), (":argument.2", "7"), (":argument.2", "five")):
+        assert matched(routes, "shop", "buy", **{**good, name: value}) == "rest"
+    assert matched(routes, "shop", "buy", **{name: good[name] for name in sorted(good)[:2]}) == "rest"
 
 
 def test_weighted_clusters_of_dubbo() -> None:

@@ -28,6 +28,7 @@ CORE = "envoy.config.core.v3"
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3"
 NETWORK = "envoy.extensions.filters.network"
 GENERIC = f"{NETWORK}.generic_proxy"
+OURS = "mosn_xds.extensions.rpc.v1"
 HTTP = "envoy.extensions.filters.http"
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -243,6 +244,40 @@ def in_request_matcher(prepare: Callable[[Any], Any]) -> Place:
         return GENERIC_ROUTES_URL, message, target, lambda: single.custom_match.typed_config.Pack(matcher)
 
     return make
+
+
+def in_our_action(prepare: Callable[[Any], Any]) -> Place:
+    def make() -> tuple[str, Any, Any, Callable[[], None]]:
+        message = rpc_table()
+        action = new(f"{OURS}.RouteAction")
+        action.route.cluster = "there"
+        target = prepare(action)
+        config = message.virtual_hosts[0].routes.matcher_list.matchers[0].on_match.action.typed_config
+        return GENERIC_ROUTES_URL, message, target, lambda: config.Pack(action)
+
+    return make
+
+
+def in_codec(full_name: str, prepare: Callable[[Any], Any]) -> Place:
+    def make() -> tuple[str, Any, Any, Callable[[], None]]:
+        terminal = generic()
+        config = new(full_name)
+        target = prepare(config)
+        message = listener(terminal)
+
+        def pack() -> None:
+            terminal.codec_config.typed_config.Pack(config)
+            message.filter_chains[0].filters[0].typed_config.Pack(terminal)
+
+        return LISTENERS_URL, message, target, pack
+
+    return make
+
+
+def property_hash(action: Any) -> Any:
+    policy = action.hash_policy.add()
+    policy.property_name = "tenant"
+    return policy
 
 
 def generic() -> Any:
@@ -577,6 +612,17 @@ PLACES: list[tuple[str, Place]] = [
     (f"{GENERIC}.action.v3.RouteAction", in_rpc_action(lambda action: action)),
     (f"{CORE}.RetryPolicy", in_rpc_action(lambda action: touched(action.retry_policy))),
     (f"{GENERIC}.matcher.v3.RequestMatcher", in_request_matcher(lambda matcher: matcher)),
+    (f"{OURS}.BoltCodecConfig", in_codec(f"{OURS}.BoltCodecConfig", lambda config: config)),
+    (
+        f"{OURS}.ProtocolCodecConfig",
+        in_codec(f"{OURS}.ProtocolCodecConfig", lambda config: setattr(config, "name", "dubbo") or config),
+    ),
+    (
+        f"{OURS}.SniffingCodecConfig",
+        in_codec(f"{OURS}.SniffingCodecConfig", lambda config: config.protocols.add(name="bolt") and config),
+    ),
+    (f"{OURS}.RouteAction", in_our_action(lambda action: action)),
+    (f"{OURS}.HashPolicy", in_our_action(property_hash)),
     (f"{NETWORK}.dubbo_proxy.v3.DubboProxy", in_config(dubbo, lambda config: config)),
     (f"{NETWORK}.dubbo_proxy.v3.RouteMatch", in_config(dubbo, lambda config: dubbo_route(config).match)),
     (f"{NETWORK}.dubbo_proxy.v3.MethodMatch", in_config(dubbo, lambda config: dubbo_route(config).match.method)),
