@@ -42,12 +42,14 @@ LOG_OPERATORS = {
 
 @dataclass(frozen=True)
 class Bed:
-    """Listeners and clusters of one bootstrap. `upstreams` makes the servers; a cluster's endpoints name them."""
+    """Listeners and clusters of one bootstrap. `upstreams` makes the servers; a cluster's endpoints name them. `files` are
+    texts by their names in the folder of each world (``${log}``), there when the proxy starts."""
 
     listeners: Sequence[Config]
     clusters: Sequence[Config]
     upstreams: Mapping[str, Callable[[str], Server | DeafUpstream]] = field(default_factory=dict)
     extra: Config = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def bootstrap(self) -> Config:
         """The whole bootstrap with ports still names."""

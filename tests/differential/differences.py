@@ -247,4 +247,22 @@ DIFFERENCES: dict[str, Difference] = {
         ours="is not answered; from an upstream it means that its connection gets no more requests",
         reason="it asks for nothing, and that is what it says",
     ),
+    "rpc-bound-failure": Difference(
+        what="`bind_upstream_connection`: a connection that cannot be made",
+        envoy="the request is answered, and the client's connection is closed",
+        ours="the request is answered; the next one chooses again",
+        reason="nothing was bound yet",
+    ),
+    "rpc-bound-end": Difference(
+        what="`bind_upstream_connection`: the end of the upstream connection",
+        envoy="the client's connection is closed without a word",
+        ours="requests under way are answered, the client is told to send no more, and its connection is closed",
+        reason="the client knows what became of its requests",
+    ),
+    "dubbo-proxy-errors": Difference(
+        what="error answers of dubbo_proxy",
+        envoy="a number and a text of its own; status 60 without a route, 50 for a bad response, else 80",
+        ours="those of generic_proxy's Dubbo codec",
+        reason="Java's client shows the number in place of the text; one engine, one vocabulary",
+    ),
 }

@@ -174,6 +174,8 @@ class World:
             self._ports[name] = self._upstreams[name].port
         bootstrap = self._resolve(self._bed.bootstrap())
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self._bed.files.items():
+            (self.folder / name).write_text(text)
         self._proxy = Proxy.start(self.kind, bootstrap, self.folder)
 
     def stop(self) -> None:

@@ -15,9 +15,11 @@ from tests.mutation.mutant import Mutant
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
+    "dubbo_proxy",
     "generic_proxy",
     "generic_proxy_frames",
     "generic_proxy_routes",
+    "generic_proxy_upstream",
     "grpc_web",
     "http2_alpn",
     "http2_both_sides",

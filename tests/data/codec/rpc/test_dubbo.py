@@ -151,6 +151,17 @@ def test_generic_calls() -> None:
     check_protocol(DUBBO, client=[row, later, odd, Row("none", call(), get={b"generic.method": None})])
 
 
+def test_arguments_that_are_strings() -> None:
+    types = "ILjava/lang/String;Ljava/lang/Object;"
+    get = {b":argument.0": None, b":argument.1": b"x", b":argument.2": None, b":argument.3": None, b":argument.": None}
+    rows = [
+        Row("some", call(types=types, arguments=b"\x95\x01xN"), get={**get, b"group": b"blue"}),
+        Row("none", call(types="", arguments=b""), get={b":argument.0": None}),
+        Row("unreadable", call(types=types, arguments=b"\x40"), get={b":argument.1": None}),
+    ]
+    check_protocol(DUBBO, client=rows)
+
+
 @pytest.mark.parametrize("serialization", range(32))
 def test_serializations(serialization: int) -> None:
     flag = 0xC0 | serialization

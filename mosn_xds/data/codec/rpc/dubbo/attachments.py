@@ -38,6 +38,15 @@ def after_arguments(frame: bytes, at: int, classes: list[int]) -> int:
     return hessian2.skip(frame, at, argument_count(types), classes)
 
 
+def argument(frame: bytes, at: int, index: int) -> bytes | None:
+    """The argument of that number (from 0) behind the types at `at`, if it is a string. Raises BadFrame."""
+    types, at = hessian2.read_string(frame, at)
+    if index >= argument_count(types):
+        return None
+    at = hessian2.skip(frame, at, index, [])
+    return hessian2.read_string(frame, at)[0] if hessian2.is_string(frame, at) else None
+
+
 def after_value(frame: bytes, at: int, result: bytes, classes: list[int]) -> int:
     """Where the attachments of a response begin, whose result stands at `at`. Raises BadFrame."""
     return at if result == NULL else hessian2.skip(frame, at, 1, classes)

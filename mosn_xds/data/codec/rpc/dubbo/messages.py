@@ -23,6 +23,8 @@ HEAD_BYTES: Final = 16
 DUBBO: Final = b"dubbo"
 VERSION: Final = b"version"
 GENERIC_METHOD: Final = b"generic.method"
+ARGUMENT: Final = b":argument."
+"""With the number of an argument behind it, from 0: that, if it is a string."""
 RESULT: Final = b"result"
 EXCEPTION: Final = b"exception"
 ERROR: Final = b"error"
@@ -38,8 +40,8 @@ _response_fields = ResponseHead.__dict__["fields"]
 class DubboRequest(RpcRequest, gc=False):
     """A request. `types_at` is where in `frame` the types of the arguments stand.
 
-    `get` knows `VERSION`, of the service, `DUBBO`, the version of that, and of calls of a generic service
-    `GENERIC_METHOD`, besides attachments.
+    `get` knows `VERSION`, of the service, `DUBBO`, the version of that, `ARGUMENT` with a number, and of calls of a generic
+    service `GENERIC_METHOD`, besides attachments.
     """
 
     types_at: int = 0
@@ -85,6 +87,11 @@ class DubboRequest(RpcRequest, gc=False):
             try:
                 _, at = hessian2.read_string(frame, self.types_at)
                 return hessian2.read_string(frame, at)[0]
+            except BadFrame:
+                return None
+        if name.startswith(ARGUMENT) and name[len(ARGUMENT) :].isdigit():
+            try:
+                return attachments.argument(frame, self.types_at, int(name[len(ARGUMENT) :]))
             except BadFrame:
                 return None
         return None
