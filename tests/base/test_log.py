@@ -53,7 +53,7 @@ def test_line_looks_like_envoys(tmp_path: Path) -> None:
         ('{"m":"%j"}', r'{"m":"a\nb"}'),
         ("%8l|%-8l|%=9l|", " warning|warning | warning |"),
         ("100%% %v", "100% a\nb"),
-        ("%P %s:%# %!", f"{os.getpid()} some.py:7 call"),
+        pytest.param("%P %s:%# %!", f"{os.getpid()} some.py:7 call", id="the process"),
         ("%Y %v", "2023 a\nb"),
     ],
 )

@@ -1,6 +1,5 @@
 """Pilots that end with their test."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -8,12 +7,7 @@ import grpc
 import pytest
 
 from tests.support.fake_pilot import FakePilot
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import PortAllocator
 
 
 @pytest.fixture
@@ -41,4 +35,4 @@ def start_pilot() -> Iterator[Callable[..., FakePilot]]:
 @pytest.fixture
 def closed_port() -> int:
     """A port where nobody listens."""
-    return free_port()
+    return PortAllocator().take()

@@ -24,7 +24,7 @@ BED = Bed(
             vhost("all", ["*"], "[{name: all, match: {prefix: /}, route: {cluster: trailers}}]"),
             http_protocol_options={"enable_trailers": True},
         ),
-        http_listener("delayed", ALL, delayed_close_timeout="0.4s"),
+        http_listener("delayed", ALL, delayed_close_timeout="1.2s"),
         http_listener("few", ALL, common_http_protocol_options={"max_requests_per_connection": 2}),
     ],
     clusters=[
@@ -70,7 +70,7 @@ def test_a_body_until_close_becomes_chunked(proxy: World) -> None:
 
 @case("Bodies: data is handed on as it comes")
 def test_a_response_streams(proxy: World) -> None:
-    proxy.upstream("a").script(respond(chunks=[b"first", b"second"], gap_s=0.4))
+    proxy.upstream("a").script(respond(chunks=[b"first", b"second"], gap_s=0.8))
     with proxy.connect() as link:
         link.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         began = time.monotonic()
@@ -78,7 +78,7 @@ def test_a_response_streams(proxy: World) -> None:
         while b"first" not in received:
             received += link.raw.read_some()
         assert b"second" not in received
-        assert time.monotonic() - began < 0.35
+        assert time.monotonic() - began < 0.7
         while b"0\r\n\r\n" not in received:
             received += link.raw.read_some()
         assert b"second" in received
@@ -204,9 +204,9 @@ def test_the_close_is_delayed(proxy: World) -> None:
         reply = link.reply()
         assert (reply.status, reply.closed) == (400, True)
         if proxy.kind is ProxyKind.ENVOY:
-            assert time.monotonic() - began > 0.3
+            assert time.monotonic() - began > 1.0
         else:
-            assert time.monotonic() - began < 0.3
+            assert time.monotonic() - began < 1.0
             for _ in range(3):
                 # Were the socket closed already, the first of these would be answered with a reset.
                 link.send(b"more that nobody wants")
@@ -220,7 +220,7 @@ def test_the_close_is_not_delayed_behind_a_complete_request(proxy: World) -> Non
         link.send(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         began = time.monotonic()
         assert link.reply().closed
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 1.0
 
 
 @case("Pipelining: answered in order, one after the other")

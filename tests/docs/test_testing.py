@@ -16,7 +16,7 @@ def test_the_pages_case_holds_for_both_proxies(tmp_path: Path) -> None:
     found = re.search(r"^```python\n# (\S+)\n(.*?)^```$", (ROOT / "docs" / "testing.md").read_text(), re.M | re.S)
     assert found
     (tmp_path / found[1]).write_text(found[2])
-    fixtures = ", ".join(("pair", "port_allocator"))
+    fixtures = ", ".join(("pair", "pair_of_module", "port_allocator"))
     (tmp_path / "conftest.py").write_text(f"from tests.differential.conftest import {fixtures}\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", found[1]],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mosn_xds.pilot import Pilot, ResourceSet
+from mosn_xds.pilot.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from tests.e2e.load_mesh import ChangeKind, LoadMesh
 from tests.e2e.load_tools import process_name, upstreams
 from tests.support.ports import PortAllocator
@@ -16,6 +17,7 @@ from tests.support.proxies import Proxy, ProxyKind
 from tests.support.upstream import Upstream, switch_protocols
 
 ROOT = Path(__file__).resolve().parents[2]
+_TYPES = {ChangeKind.ROUTE: ROUTES, ChangeKind.CLUSTER: CLUSTER, ChangeKind.ENDPOINTS: ENDPOINTS}
 
 
 class LoadWorld(contextlib.ExitStack):
@@ -75,6 +77,12 @@ class LoadWorld(contextlib.ExitStack):
         """Push the next state of this kind."""
         self.mesh.change(kind)
         self.mesh.push(self.resources)
+
+    def change_served(self, kind: ChangeKind, proxy: Proxy) -> None:
+        """Push the next state of this kind, and wait until the proxy has accepted it and its workers serve it."""
+        self.change(kind)
+        self.wait_acked(_TYPES.get(kind, LISTENER))
+        settle(proxy, quiet_s=0.1)
 
     def wait_acked(self, *type_urls: str, timeout_s: float = 60.0) -> None:
         """Until the proxy has accepted the present version of these types."""

@@ -5,6 +5,7 @@ Its paths are relative: pilot-agent serves ADS on a unix socket beside the confi
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,11 +27,13 @@ SECRETS = "var/run/secrets/workload-spiffe-uds/socket"
 
 
 @pytest.fixture(params=BOOTSTRAPS, ids=lambda path: path.stem)
-def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
+def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
     recorded: Path = request.param
     session = {"router": "gateway-delta", "sidecar-sotw": "bookinfo-sotw", "sidecar-none": "loop-delta"}
     with ExitStack() as stack:
         own = enter_network(stack)
+        # Short: it is part of a unix socket's path.
+        tmp_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mx")))
         (tmp_path / CONFIG).parent.mkdir(parents=True)
         (tmp_path / CONFIG).write_text(recorded.read_text())
         mesh = stack.enter_context(Mesh(Session.get(session.get(recorded.stem, "bookinfo-delta"))))

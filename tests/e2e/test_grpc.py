@@ -345,7 +345,7 @@ def test_the_access_log_has_the_status(passage: Passage, interop: Interop) -> No
     with pytest.raises(grpc.RpcError):
         interop.unary("Fail", b"5 no such thing")
     passage.logged(2)
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     while (lines := passage.logged(2)) != ["200 OK 0 - HTTP/2", "200 NotFound 5 - HTTP/2"]:
         assert time.monotonic() < deadline, lines
         time.sleep(0.02)

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.differential.bed import Bed, extension, hcm, listener, vhost
 from tests.differential.world import World
 from tests.support.authority import Authority
@@ -55,6 +57,7 @@ def secure_listener() -> dict[str, object]:
     return listener("tls", chains=[{"filters": [hcm("tls", [vhost("all", ["*"], routes)])], "transport_socket": tls}])
 
 
+@pytest.mark.alone
 def test_established_connections_are_served_while_a_thousand_shake_hands(tmp_path: Path) -> None:
     world = World(ProxyKind.OURS, Bed([secure_listener()], []), tmp_path / "world", PortAllocator())
     world.start()

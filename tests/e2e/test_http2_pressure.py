@@ -178,6 +178,7 @@ ATTACKS = {
 }  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_costs_little(world: World, name: str) -> None:
     before, cpu_before = memory(world), cpu_s(world)
@@ -192,6 +193,7 @@ def test_an_attack_costs_little(world: World, name: str) -> None:
     assert cpu_s(world) - cpu_before < 6.0
 
 
+@pytest.mark.alone
 def test_a_client_that_asks_and_never_reads_is_cut_off(world: World) -> None:
     """Its windows are open, so it is frames that wait, not bodies."""
     with Http2Client(world.listener_port("few"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as attacker:
@@ -205,6 +207,7 @@ def test_a_client_that_asks_and_never_reads_is_cut_off(world: World) -> None:
         world.expect_stats({"http2.outbound_flood": 1})
 
 
+@pytest.mark.alone
 def test_a_client_that_never_reads_its_answers_is_cut_off_in_time(world: World) -> None:
     """The streams are over for the proxy, and nothing leaves."""
     with Http2Client(world.listener_port("hasty"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as idler:

@@ -64,6 +64,7 @@ def listening_inodes(proxy: Proxy, port: int) -> set[str]:
 # --- workers ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_killed_worker_is_replaced_within_a_second_on_the_same_sockets(world: LoadWorld) -> None:
     proxy = world.start()
     port = world.mesh.port
@@ -91,6 +92,7 @@ def test_killed_worker_is_replaced_within_a_second_on_the_same_sockets(world: Lo
     assert failures(counters) == []
 
 
+@pytest.mark.alone
 def test_all_workers_at_once_are_replaced_and_no_counter_falls(world: LoadWorld) -> None:
     proxy = world.start()
     callers, counters = Callers(world.mesh.port, 8), CounterWatch(proxy)
@@ -148,6 +150,7 @@ def crash_loop(world: LoadWorld, folder: Path, *, serves_for_s: float, seconds: 
     assert len(failed) <= len(dialers) * (restarts + 1 if serves_for_s else 1), failed
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("serves_for_s", [0.0, 0.2])
 def test_new_connections_do_not_notice_a_crash_loop(world: LoadWorld, tmp_path: Path, serves_for_s: float) -> None:
     crash_loop(world, tmp_path / "engine", serves_for_s=serves_for_s, seconds=2.0)
@@ -163,6 +166,7 @@ def test_new_connections_do_not_notice_a_long_crash_loop(world: LoadWorld, tmp_p
 # --- the agent ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_orphaned_workers_drain_and_a_new_agent_serves_within_three_seconds(world: LoadWorld) -> None:
     first = world.start()
     port = world.mesh.port
@@ -413,6 +417,7 @@ def test_termination_under_load_fails_no_request_and_exits_with_zero(world: Load
     wait_until(lambda: not any(is_alive(pid) for pid in family), 3)
 
 
+@pytest.mark.alone
 def test_second_termination_ends_everything_at_once(world: LoadWorld) -> None:
     proxy = world.start()
     family = proxy.pids()

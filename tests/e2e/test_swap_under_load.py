@@ -69,6 +69,7 @@ def failures(*clients: Client) -> list[str]:
     return [f"{client!r}: {failure.what}" for client in clients for failure in client.failures]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("strategy", DRAIN_STRATEGIES)
 def test_changes_of_all_kinds_cost_no_request_and_no_connection(world: LoadWorld, strategy: str) -> None:
     proxy = world.start("--drain-strategy", strategy, "--drain-time-s", "1")
@@ -143,8 +144,7 @@ def test_connection_whose_first_bytes_are_awaited_survives_a_change(served: tupl
     with Connection(world.mesh.port) as connection:
         wait_until(lambda: sum(proxy.stats("downstream_pre_cx_active").values()) == 1, 5)
         for kind in (ChangeKind.FILTER_CHAIN, ChangeKind.LISTENER, ChangeKind.SOCKET):
-            world.change(kind)
-            settle(proxy)
+            world.change_served(kind, proxy)
         connection.send(REQUEST)
         response = connection.read_response()
         assert (response.status, response.get("connection")) == (200, None)
@@ -154,8 +154,7 @@ def test_connection_whose_first_bytes_are_awaited_survives_its_listener(served: 
     world, proxy = served
     with Connection(world.mesh.port) as connection:
         wait_until(lambda: sum(proxy.stats("downstream_pre_cx_active").values()) == 1, 5)
-        world.change(ChangeKind.NAME)  # one listener goes, another one has its address
-        settle(proxy)
+        world.change_served(ChangeKind.NAME, proxy)  # one listener goes, another one has its address
         connection.send(REQUEST)
         response = connection.read_response()
         assert (response.status, response.get("connection")) == (200, "close")
@@ -171,8 +170,7 @@ def test_drained_connections_end_behind_an_answer_or_idle_at_the_end_of_the_drai
             connection.send(REQUEST)
             assert connection.read_response().get("connection") is None
         changed_s = time.monotonic()
-        world.change(kind)
-        settle(proxy, quiet_s=0.1)
+        world.change_served(kind, proxy)
         asking.send(REQUEST)
         response = asking.read_response()
         assert (response.status, response.get("connection")) == (200, "close")
@@ -206,8 +204,7 @@ def test_changes_behind_the_listener_leave_its_connections_alone(
             connection.send(REQUEST)
             response = connection.read_response()
             assert (response.status, response.get("connection")) == (200, None)
-            world.change(kind)
-            settle(proxy, quiet_s=0.1)
+            world.change_served(kind, proxy)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ def test_drain_ends_at_its_limit(tmp_path: Path) -> None:
         assert found.leaves_nothing()
 
 
+@pytest.mark.alone
 def test_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     port = PORTS.take()
     with agent(tmp_path, port) as found, socket.create_connection(("127.0.0.1", port)) as sock:
@@ -134,6 +135,7 @@ def test_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
         assert "the agent is gone" not in found.log.read_text()
 
 
+@pytest.mark.alone
 def test_workers_of_a_killed_agent_leave_and_its_successor_serves_the_port_within_three_seconds(tmp_path: Path) -> None:
     port = PORTS.take()
     (tmp_path / "next").mkdir()

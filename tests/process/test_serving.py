@@ -154,6 +154,7 @@ class Load:
                     self.failures.append(repr(error))
 
 
+@pytest.mark.alone
 def test_killed_worker_costs_its_own_connections_only(world: World) -> None:
     proxy = world.start()
     dead, other = workers(proxy)
@@ -207,6 +208,7 @@ def test_termination_lets_a_request_finish_and_closes_behind_it(world: World) ->
     assert proxy.process.wait(5) == 0
 
 
+@pytest.mark.alone
 def test_killed_agent_is_succeeded_on_the_same_port_within_three_seconds(world: World) -> None:
     world.upstream.script(respond(), respond(body=b"late", delay_s=2.0))
     began = time.monotonic()

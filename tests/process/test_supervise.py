@@ -85,6 +85,7 @@ def test_connections_in_a_dead_workers_queue_are_accepted_by_its_sibling() -> No
     trio.run(main)
 
 
+@pytest.mark.alone
 def test_no_connection_waits_while_one_worker_of_two_is_in_a_crash_loop() -> None:
     async def main() -> None:
         port = PORTS.take()
@@ -317,6 +318,7 @@ def test_shutdown_lets_connections_finish_and_leaves_no_process() -> None:
     trio.run(main)
 
 
+@pytest.mark.alone
 def test_shutdown_ends_at_its_limit() -> None:
     async def main() -> None:
         port = PORTS.take()

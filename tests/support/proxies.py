@@ -177,20 +177,21 @@ class Proxy:
         return found
 
     def kill(self) -> None:
-        """SIGKILL to all of it at once, for whom the end is not the point."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.stop()
+        """SIGKILL to all of it at once, for whom the end is not the point. Safe to call again."""
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL to the whole session after STOP_TIMEOUT_S. Safe to call again."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
         if self._stopped:
             return
         self._stopped = True
         atexit.unregister(self.stop)
         descendants = self.pids()[1:]
         with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+            self.process.send_signal(number)
         try:
             self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
