@@ -1,0 +1,180 @@
+"""Route tables of RPC proxies from Pilot: asked for, awaited, swapped, refused and shown; with messages of our own in them,
+packed as Istio's EnvoyFilter carries them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL
+from tests.support import hessian
+from tests.support.dubbo_peer import OK, SERVER_ERROR, DubboClient, DubboFrame, DubboUpstream, request
+from tests.support.ports import PortAllocator
+from tests.support.served import Served
+
+TYPE = "type.googleapis.com"
+GENERIC = f"{TYPE}/envoy.extensions.filters.network.generic_proxy"
+ADS = {"ads": {}, "resource_api_version": "V3"}
+
+
+def ours(kind: str, **value: Any) -> dict[str, Any]:
+    return {
+        "@type": f"{TYPE}/udpa.type.v1.TypedStruct",
+        "type_url": f"{TYPE}/mosn_xds.extensions.rpc.v1.{kind}",
+        "value": value,
+    }
+
+
+def table(cluster: str, **more: Any) -> dict[str, Any]:
+    action = ours("RouteAction", route={"cluster": cluster, "name": f"to {cluster}"}, **more)
+    tree = {
+        "input": {"name": "service", "typed_config": {"@type": f"{GENERIC}.matcher.v3.ServiceMatchInput"}},
+        "exact_match_map": {"map": {"shop.Cart": {"action": {"name": "route", "typed_config": action}}}},
+    }
+    return {"@type": GENERIC_ROUTES_URL, "name": "calls", "routes": {"matcher_tree": tree}}
+
+
+def refused_table() -> dict[str, Any]:
+    found = table("first")
+    found["virtual_hosts"] = [{"name": "all", "hosts": ["*"], "routes": {}}]
+    return found
+
+
+def cluster(upstream: DubboUpstream) -> dict[str, Any]:
+    host = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": upstream.port}}}}
+    return {
+        "@type": f"{TYPE}/envoy.config.cluster.v3.Cluster",
+        "name": upstream.name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": upstream.name, "endpoints": [{"lb_endpoints": [host]}]},
+    }
+
+
+class World:
+    """A listener whose route table comes on its own, in front of two servers that answer with their names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = PortAllocator().take()
+        self.upstreams = [DubboUpstream("first"), DubboUpstream("second")]
+        self.served = Served(folder, *self.resources(), wait_ready=False)  # a listener that waits is not ready
+
+    def resources(self, *tables: dict[str, Any], listener: bool = True) -> list[dict[str, Any]]:
+        clusters = [cluster(upstream) for upstream in self.upstreams]
+        return [*clusters, *([self.listener()] if listener else []), *tables]
+
+    def listener(self) -> dict[str, Any]:
+        router = {"name": "router", "typed_config": {"@type": f"{GENERIC}.router.v3.Router"}}
+        options = {"heartbeat_interval_s": 0}
+        proxy = {
+            "@type": f"{GENERIC}.v3.GenericProxy",
+            "stat_prefix": "calls",
+            "codec_config": {
+                "name": "codec",
+                "typed_config": ours("ProtocolCodecConfig", name="dubbo", options=options),
+            },
+            "generic_rds": {"config_source": ADS, "route_config_name": "calls"},
+            "filters": [router],
+        }
+        return {
+            "@type": f"{TYPE}/envoy.config.listener.v3.Listener",
+            "name": "dubbo",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.port}},
+            "filter_chains": [{"filters": [{"name": "generic", "typed_config": proxy}]}],
+        }
+
+    def push(self, *tables: dict[str, Any], listener: bool = True) -> None:
+        self.served.push(*self.resources(*tables, listener=listener))
+
+    def call(self, service: str = "shop.Cart", attachments: dict[str, str] | None = None) -> DubboFrame:
+        with DubboClient(self.port) as client:
+            client.send(request(1, service, attachments=attachments))
+            return client.read()
+
+    def shown(self) -> dict[str, Any]:
+        """The route table in `/xds`; empty while there is none, or no admin API yet."""
+        try:
+            resources = self.served.xds()["resources"]
+        except OSError:
+            return {}
+        return next((one for one in resources if one["name"] == "calls"), {})
+
+    def route_configs(self) -> list[dict[str, Any]]:
+        dump = json.loads(self.served.proxy.admin("/config_dump")[1])
+        section = next(part for part in dump["configs"] if part["@type"].endswith(".RoutesConfigDump"))
+        return list(section.get("dynamic_route_configs", []))
+
+    def close(self) -> None:
+        with self.served:
+            pass
+        for upstream in self.upstreams:
+            upstream.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    found = World(tmp_path_factory.mktemp("generic-rds"))
+    yield found
+    found.close()
+
+
+def test_a_listener_waits_for_its_table_and_serves_with_it(world: World) -> None:
+    world.served.wait(lambda: world.shown().get("status") == "requested")
+    assert "dubbo" not in world.served.proxy.admin("/listeners")[1]
+    world.push(table("first"))
+    world.served.wait(lambda: world.served.proxy.admin("/ready")[0] == 200)
+    assert (world.shown()["type"], world.shown()["status"]) == ("RouteConfiguration", "acked")
+    assert (world.call().status, world.call().value) == (OK, "first")
+
+
+def test_what_no_route_takes_is_answered_with_an_error(world: World) -> None:
+    found = world.call("other")
+    assert (found.status, found.text) == (SERVER_ERROR, "route_not_found")
+
+
+def test_a_table_is_swapped_under_a_connection(world: World) -> None:
+    with DubboClient(world.port) as client:
+
+        def calls(expected: str) -> bool:
+            client.send(request(1))
+            return client.read().value == expected
+
+        assert calls("first")
+        world.push(table("second"))
+        world.served.wait(lambda: calls("second"))
+
+
+def test_a_refused_table_leaves_the_last_good_one(world: World) -> None:
+    world.push(refused_table())
+    reason = "'routes' cannot be specified at the same time as a catch-all ('*') virtual host in route calls"
+    assert world.served.nack() == f"calls: routes: {reason}"
+    assert world.call().value == "second"
+    assert world.shown()["refusal"]["reason"] == f"routes: {reason}"
+
+
+def test_the_config_dump_shows_both(world: World) -> None:
+    (entry,) = world.route_configs()
+    assert entry["route_config"]["@type"] == GENERIC_ROUTES_URL
+    assert "second" in json.dumps(entry["route_config"])
+    assert "catch-all" in entry["error_state"]["details"]
+    assert entry["version_info"] != entry["error_state"]["version_info"]
+
+
+def test_a_route_edits_attachments_on_their_way(world: World) -> None:
+    added = {"header": {"key": "targetApp", "value": "shop"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    world.push(table("first", request_headers_to_add=[added], request_headers_to_remove=["traceId"]))
+    world.served.wait(lambda: world.call().value == "first")
+    world.upstreams[0].forget()
+    world.call(attachments={"traceId": "7", "path": "shop.Cart"})
+    (seen,) = world.upstreams[0].requests
+    attachments = seen.body[seen.body.rindex(b"H") :]
+    assert hessian.text("targetApp") + hessian.text("shop") in attachments
+    assert hessian.text("path") in attachments
+    assert b"traceId" not in attachments
+
+
+def test_a_table_that_nobody_wants_any_more_is_forgotten(world: World) -> None:
+    world.push(table("first"), listener=False)
+    world.served.wait(lambda: not world.shown())
+    assert world.route_configs() == []
