@@ -262,7 +262,7 @@ DIFFERENCES: dict[str, Difference] = {
     "dubbo-proxy-errors": Difference(
         what="error answers of dubbo_proxy",
         envoy="a number and a text of its own; status 60 without a route, 50 for a bad response, else 80",
-        ours="those of generic_proxy's Dubbo codec",
+        ours="the texts of generic_proxy's Dubbo codec; status 60 without a route, else 80",
         reason="Java's client shows the number in place of the text; one engine, one vocabulary",
     ),
 }

@@ -30,7 +30,12 @@ DUBBO = "filters.network.dubbo_proxy"
 THRIFT = "filters.network.thrift_proxy"
 VERSION = Version("test")
 REGISTRY = Registry(
-    [], [], [EntryPoint(name, "mosn_xds.data.codec.rpc:RpcProtocol", PROTOCOLS) for name in ("dubbo", "thrift")]
+    [],
+    [],
+    [
+        EntryPoint(name.lower(), f"mosn_xds.data.codec.rpc.{name.lower()}:{name}", PROTOCOLS)
+        for name in ("Dubbo", "Thrift")
+    ],
 )
 
 
@@ -104,7 +109,8 @@ def matched(table: RpcRouteTable | None, service: str, name: str, **properties: 
 def test_a_dubbo_proxy_is_an_rpc_proxy_that_speaks_dubbo() -> None:
     translated = proxied(of_dubbo(dubbo(method("there", "buy"))))
     found = proxy(of_dubbo(dubbo(method("there", "buy"))))
-    assert (found.stat_prefix, found.protocols, found.filters) == ("dubbo.d.", (ProtocolUse("terminal", "dubbo"),), ())
+    codec = ProtocolUse("terminal", "dubbo", b'{"no_route_status": 60}')
+    assert (found.stat_prefix, found.protocols, found.filters) == ("dubbo.d.", (codec,), ())
     assert found.routes is not None
     assert (found.routes.name, found.routes.clusters) == ("dubbo/table", ("there",))
     assert (translated.clusters, translated.unread, translated.warnings) == (("there",), (), ())

@@ -685,7 +685,8 @@ NO_EFFECT = {
 RUNTIME = {"x": 3, "x.a": 9, "sample.fraction": 9}
 OPTIONS = Options(runtime=RUNTIME)
 RPC_PROTOCOLS = [
-    EntryPoint(name, "mosn_xds.data.codec.rpc:RpcProtocol", PROTOCOLS) for name in ("bolt", "dubbo", "thrift")
+    EntryPoint(name.lower(), f"mosn_xds.data.codec.rpc.{name.lower()}.protocol:{name}", PROTOCOLS)
+    for name in ("Bolt", "Dubbo", "Thrift")
 ]
 
 

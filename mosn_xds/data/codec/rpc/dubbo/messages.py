@@ -84,11 +84,7 @@ class DubboRequest(RpcRequest, gc=False):
         if name == DUBBO:
             return hessian2.read_string(frame, HEAD_BYTES)[0]
         if name == GENERIC_METHOD and self.method in GENERIC:
-            try:
-                _, at = hessian2.read_string(frame, self.types_at)
-                return hessian2.read_string(frame, at)[0]
-            except BadFrame:
-                return None
+            name = ARGUMENT + b"0"
         if name.startswith(ARGUMENT) and name[len(ARGUMENT) :].isdigit():
             try:
                 return attachments.argument(frame, self.types_at, int(name[len(ARGUMENT) :]))
