@@ -1,10 +1,10 @@
 """The engine: a worker's data path as the feed drives it.
 
-`stage` builds one Spec at a time, so that the feed can spread a big generation over many turns of the reactor; `publish`
-makes the generation serve. Clusters and endpoints take effect when staged: each is swapped as one reference, and nothing
-refers to a new one before its generation's routes do (make before break). Route tables and listeners are built when
-staged and swapped in by `publish`, removals come last. Thousands of clusters leave in portions, as they came. What is
-replaced drains on its own.
+`stage` builds one Spec at a time, so that the feed can spread a big generation over many turns of the reactor; `build` makes
+the rest of it, the tables of hash balancers, in steps; `publish` makes the generation serve. Clusters and endpoints take
+effect when staged (a hash balancer's when built): each is swapped as one reference, and nothing refers to a new one before
+its generation's routes do (make before break). Route tables and listeners are built when staged and swapped in by
+`publish`, removals come last. Thousands of clusters leave in portions, as they came. What is replaced drains on its own.
 
 Nothing here waits, and nothing here knows where Specs come from.
 """
@@ -71,6 +71,8 @@ class Engine:
             spawn=spawn,
         )
         self._clusters = clusters
+        self.build = clusters.build_in_steps()
+        """Makes, in steps, what `stage` has put off because it takes long: before `publish`."""
         self._listeners = ListenerManager(self.context)
         self._planner = planner(self.context.environment)
         self._routes: dict[str, RouteTable] = {}

@@ -19,7 +19,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -59,6 +59,10 @@ class ServingEngine(Protocol):
 
     def stage(self, message: feed.Put | feed.Drop) -> None:
         """Build one item of the next generation. Raises ConfigError."""
+        ...
+
+    def build(self) -> Iterator[None]:
+        """Make, in steps, what `stage` has put off."""
         ...
 
     def publish(self, generation: int) -> None: ...
@@ -175,14 +179,14 @@ class WorkerProcess:
             clock.refresh()  # it may have slept since it last looked
             pause_at = clock.now + SLICE_S
             for body in bodies:
-                self._obey(self._decoder.decode(body))
+                message = self._decoder.decode(body)
+                if isinstance(message, feed.Publish) and self._engine is not None:
+                    for _ in self._engine.build():
+                        if read_time() > pause_at:
+                            pause_at = await self._pause()
+                self._obey(message)
                 if read_time() > pause_at:
-                    looked_at = clock.now
-                    await trio.lowlevel.checkpoint()
-                    if clock.now != looked_at:
-                        await trio.sleep(PAUSE_S)
-                    clock.refresh()
-                    pause_at = clock.now + SLICE_S
+                    pause_at = await self._pause()
         if self._engine is None:
             self._drained.set()
             return
@@ -193,6 +197,16 @@ class WorkerProcess:
         with trio.move_on_after(ORPHAN_LIMIT_S):
             await trio.sleep_forever()
         self._drained.set()
+
+    async def _pause(self) -> float:
+        """Let traffic have its turn, more of it if there is some; says when the next pause is due."""
+        clock = self._reactor.clock
+        looked_at = clock.now
+        await trio.lowlevel.checkpoint()
+        if clock.now != looked_at:
+            await trio.sleep(PAUSE_S)
+        clock.refresh()
+        return clock.now + SLICE_S
 
     def _obey(self, message: feed.ToWorker) -> None:
         if isinstance(message, feed.Configure):

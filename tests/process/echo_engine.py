@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -67,6 +67,9 @@ class Engine:
         if isinstance(message, feed.Put) and message.item.name == "bad":
             raise ConfigError("this cannot be built", path="name")
         self.staged.append(message)
+
+    def build(self) -> Iterator[None]:
+        return iter(())
 
     def publish(self, generation: int) -> None:
         for message in self.staged:

@@ -1,6 +1,6 @@
 """From a cluster's membership to a `Balancer`: priority levels, panic, localities, and a picker for what is eligible.
 
-`build_balancer` works out everything that does not change from pick to pick. With one level in good health, which is the
+`balancer_steps` works out everything that does not change from pick to pick. With one level in good health, which is the
 common case, all that is left of this module at run time is one call of a picker.
 """
 
@@ -9,12 +9,13 @@ from typing import Generic, NamedTuple
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.clock import Clock
+from mosn_xds.base.steps import Steps
 from mosn_xds.data.balance.api import Balancer, H, PickContext, Picker, is_degraded, is_healthy
 from mosn_xds.data.balance.bounded_load import BoundedLoad
 from mosn_xds.data.balance.edf import EdfScheduler
 from mosn_xds.data.balance.pickers import PickerFactory, least_request, random_choice, round_robin
 from mosn_xds.data.balance.priorities import LevelHealth, LevelLoads, choose_level, distribute_load
-from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
+from mosn_xds.data.balance.ring_hash import MaglevTable, Ring, maglev_steps, ring_steps
 from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.spec.cluster import Balancing, LeastRequest, Maglev, RingHash, RoundRobin
 
@@ -38,19 +39,20 @@ class Surroundings(NamedTuple):
     on_panic: Callable[[], None]
 
 
-def build_balancer(
+def balancer_steps(
     localities: Sequence[LocalityHosts[H]], settings: BalancerSettings, surroundings: Surroundings
-) -> Balancer[H]:
-    """A balancer over these hosts as they are now."""
+) -> Steps[Balancer[H]]:
+    """A balancer over these hosts as they are now. Tables of hash balancers take long, all others no step."""
     levels = _levels(localities)
     loads = distribute_load(
         [level.health(settings.overprovisioning_percent) for level in levels],
         min(100, round(settings.panic_threshold_percent)),
     )
     if isinstance(settings.policy, RingHash | Maglev):
-        tables = [
-            _hash_picker(level, panic, settings, surroundings) for level, panic in zip(levels, loads.panic, strict=True)
-        ]
+        tables: list[HashTable[H] | None] = []
+        for level, panic in zip(levels, loads.panic, strict=True):
+            table = yield from _hash_steps(level, panic, settings, surroundings)
+            tables.append(table)
         return HashBalancer(tables, loads, surroundings)
     factory: PickerFactory[H] = _factory(settings.policy, surroundings)
     sources = [
@@ -225,16 +227,16 @@ def _source(
     return _Source(pickers[0], pickers[1], None)
 
 
-def _hash_picker(
+def _hash_steps(
     level: _Level[H], panic: bool, settings: BalancerSettings, surroundings: Surroundings
-) -> HashTable[H] | None:
+) -> Steps[HashTable[H] | None]:
     hosts, weights = _normalised(level, panic, settings.locality_weighted)
     if not hosts:
         return None
     policy = settings.policy
     table: Ring[H] | MaglevTable[H]
     if isinstance(policy, RingHash):
-        table = Ring(
+        table = yield from ring_steps(
             hosts,
             weights,
             minimum_size=policy.minimum_ring_size,
@@ -245,7 +247,7 @@ def _hash_picker(
         factor_percent = policy.hash_balance_factor
     else:
         assert isinstance(policy, Maglev)
-        table = MaglevTable(hosts, weights, size=policy.table_size, use_hostname=policy.use_hostname)
+        table = yield from maglev_steps(hosts, weights, size=policy.table_size, use_hostname=policy.use_hostname)
         factor_percent = policy.hash_balance_factor
     if factor_percent:
         return HashTable(table, BoundedLoad(table, hosts, weights, factor_percent, surroundings.total_active))

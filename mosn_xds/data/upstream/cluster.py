@@ -16,8 +16,9 @@ from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.sockets import Keepalive
 from mosn_xds.base.stats import StatGroup, StatRegistry
-from mosn_xds.data.balance.api import is_degraded, is_healthy
-from mosn_xds.data.balance.balancer import HashBalancer, Surroundings, build_balancer
+from mosn_xds.base.steps import Steps, run_to_end
+from mosn_xds.data.balance.api import Balancer, is_degraded, is_healthy
+from mosn_xds.data.balance.balancer import HashBalancer, Surroundings, balancer_steps
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
@@ -62,7 +63,18 @@ _H1, _H2 = (b"http/1.1",), (b"h2",)
 class UpstreamParts:
     """What all clusters of a worker share."""
 
-    __slots__ = ("_options", "connection_ids", "http2_engine", "limits", "random", "reactor", "report", "stats", "tls")
+    __slots__ = (
+        "_options",
+        "builds",
+        "connection_ids",
+        "http2_engine",
+        "limits",
+        "random",
+        "reactor",
+        "report",
+        "stats",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -81,6 +93,8 @@ class UpstreamParts:
         self.http2_engine = http2_engine
         self.report = HostReport()
         self.connection_ids: Iterator[int] = count(1)
+        self.builds: BalancerBuilds | None = None
+        """Where balancers that take long are built; None: at once."""
         self._options: dict[Hashable, Hashable] = {}
 
     def same(self, options: T) -> T:
@@ -88,6 +102,42 @@ class UpstreamParts:
         if len(self._options) >= _MAX_SHARED_OPTIONS:
             self._options.clear()  # what is in use stays with its users; what no cluster has any more goes
         return cast(T, self._options.setdefault(options, options))
+
+
+class BalancerBuilds:
+    """Balancers that are being made, one for each cluster: the newest. Until one is done its cluster chooses as it did."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps: dict[Cluster, Steps[Balancer[Host]]] = {}
+
+    def put(self, cluster: "Cluster", steps: Steps[Balancer[Host]]) -> None:
+        """Take a balancer on. One that is made in a single step is made now."""
+        self._steps[cluster] = steps
+        self._step(cluster, steps)
+
+    def drop(self, cluster: "Cluster") -> None:
+        """The cluster needs none any more."""
+        self._steps.pop(cluster, None)
+
+    def run(self) -> Iterator[None]:
+        """Make all there are."""
+        while self._steps:
+            cluster, steps = next(iter(self._steps.items()))
+            self._step(cluster, steps)
+            yield
+
+    def _step(self, cluster: "Cluster", steps: Steps[Balancer[Host]]) -> None:
+        try:
+            next(steps)
+        except StopIteration as end:
+            del self._steps[cluster]
+            balancer: Balancer[Host] = end.value
+            cluster.balance(balancer)
+
+    def __repr__(self) -> str:
+        return f"<BalancerBuilds {len(self._steps)} under way>"
 
 
 class HostChooser(Protocol):
@@ -163,7 +213,9 @@ class Cluster:
                 spec.original_dst or OriginalDst(), parts.reactor, stats, self._on_original_dst_change
             )
         else:
+            self._chooser = NoHosts()
             if previous is not None:
+                self._chooser = previous._chooser  # which knows the same hosts
                 self._membership = previous.hand_over()
             self._rebuild()
 
@@ -371,6 +423,8 @@ class Cluster:
             self._original_dst = None
         self._let_go(self._membership.hosts)
         self._membership = Membership()
+        if self._parts.builds is not None:
+            self._parts.builds.drop(self)
         self._chooser = NoHosts()
         self._count_members()
 
@@ -398,17 +452,24 @@ class Cluster:
         def on_panic() -> None:
             stats.lb_healthy_panic += 1
 
-        balancer = build_balancer(
+        steps: Steps[Balancer[Host]] = balancer_steps(
             self._membership.localities,
             self._balancing,
             Surroundings(parts.random, self.clock, lambda: stats.upstream_rq_active, on_panic),
         )
+        if parts.builds is None:
+            self.balance(run_to_end(steps))
+        else:
+            parts.builds.put(self, steps)
+        self._count_members()
+
+    def balance(self, balancer: Balancer[Host]) -> None:
+        """Choose hosts by this balancer from now on."""
         self._chooser = balancer
         if isinstance(balancer, HashBalancer):
             for table in balancer.tables:
                 if table is not None:
                     self._show_table(table.table)
-        self._count_members()
 
     def _watch(self, kind: type[G], prefix: str) -> G:
         """A group that tells of the cluster, and is there for as long as the cluster."""

@@ -4,7 +4,7 @@ Everything takes effect at once and in any order: endpoints may come before the 
 clusters may use the same endpoints. What is put again unchanged costs one comparison and disturbs nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mosn_xds.base.chance import Random
 from mosn_xds.base.limits import LimitProvider
@@ -12,7 +12,7 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.http2 import EngineFactory, ngh2_engine
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.tls.store import TlsStore
-from mosn_xds.data.upstream.cluster import Cluster, UpstreamParts
+from mosn_xds.data.upstream.cluster import BalancerBuilds, Cluster, UpstreamParts
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints
 from mosn_xds.spec.feed import HostStat
@@ -38,6 +38,11 @@ class ClusterManager:
         """Clusters by the name of the endpoints they use."""
         self.get = self._clusters.get
         """The cluster of a name, or None: a dict's own method, as it is called for every attempt."""
+
+    def build_in_steps(self) -> Callable[[], Iterator[None]]:
+        """From now on balancers that take long are made by what is returned: in steps, as often as it is called."""
+        builds = self._parts.builds = BalancerBuilds()
+        return builds.run
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter(self._clusters.values())

@@ -1,7 +1,11 @@
 """Hosts for balancers: plain objects of the right shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mosn_xds.base.steps import run_to_end
+from mosn_xds.data.balance.ring_hash import MaglevTable, Ring, maglev_steps, ring_steps
 from mosn_xds.spec.cluster import Health
 
 
@@ -28,3 +32,13 @@ class Context:
 
 def hosts(count: int, **fields: object) -> list[FakeHost]:
     return [FakeHost(f"10.0.0.{i}:80", **fields) for i in range(1, count + 1)]  # type: ignore[arg-type]
+
+
+def ring_of(members: Sequence[FakeHost], weights: Sequence[float], **options: Any) -> Ring[FakeHost]:
+    """A ring, built at once."""
+    return run_to_end(ring_steps(members, weights, **options))
+
+
+def maglev(members: Sequence[FakeHost], weights: Sequence[float], **options: Any) -> MaglevTable[FakeHost]:
+    """A table, built at once."""
+    return run_to_end(maglev_steps(members, weights, **options))

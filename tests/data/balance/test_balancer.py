@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from mosn_xds.base.clock import ManualClock
-from mosn_xds.data.balance.balancer import LocalityHosts, Surroundings, build_balancer
+from mosn_xds.base.steps import run_to_end
+from mosn_xds.data.balance.balancer import LocalityHosts, Surroundings, balancer_steps
 from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.spec.cluster import Health, Maglev, RandomChoice, RingHash, RoundRobin
 from tests.data.balance.hosts import Context, FakeHost, hosts
@@ -17,10 +18,12 @@ class Bench:
 
     def __init__(self, *localities: LocalityHosts[FakeHost], active: int = 0, **settings: object) -> None:
         self.panics = 0
-        self.balancer = build_balancer(
-            localities,
-            BalancerSettings(**settings),  # type: ignore[arg-type]
-            Surroundings(random.Random(7), ManualClock(), lambda: active, self._on_panic),
+        self.balancer = run_to_end(
+            balancer_steps(
+                localities,
+                BalancerSettings(**settings),  # type: ignore[arg-type]
+                Surroundings(random.Random(7), ManualClock(), lambda: active, self._on_panic),
+            )
         )
 
     def _on_panic(self) -> None:

@@ -6,8 +6,7 @@ import pytest
 from xxhash import xxh64_intdigest
 
 from mosn_xds.data.balance.murmur import murmur_hash2
-from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
-from tests.data.balance.hosts import hosts
+from tests.data.balance.hosts import hosts, maglev, ring_of
 
 _TOP = (1 << 64) - 1
 
@@ -18,7 +17,7 @@ def even(count: int) -> list[float]:
 
 def test_a_hash_belongs_to_the_next_point_and_the_last_to_the_first() -> None:
     members = hosts(3)
-    ring = Ring(members, even(3), minimum_size=3, maximum_size=1024)
+    ring = ring_of(members, even(3), minimum_size=3, maximum_size=1024)
     points = sorted((xxh64_intdigest(f"{host.text}_0".encode()), host) for host in members)
     for point, owner in points:
         assert ring.pick(point, 0) is owner
@@ -30,7 +29,7 @@ def test_a_hash_belongs_to_the_next_point_and_the_last_to_the_first() -> None:
 
 def test_another_attempt_takes_the_next_points() -> None:
     members = hosts(3)
-    ring = Ring(members, even(3), minimum_size=3, maximum_size=1024)
+    ring = ring_of(members, even(3), minimum_size=3, maximum_size=1024)
     assert {ring.pick(77, attempt) for attempt in range(3)} == set(members)
     assert ring.pick(77, 3) is ring.pick(77, 0)
 
@@ -50,7 +49,7 @@ def test_the_ring_is_as_big_as_its_lightest_host_needs_within_limits(
     weights: list[int], minimum: int, maximum: int, size: int, fewest: int, most: int
 ) -> None:
     shares = [weight / sum(weights) for weight in weights]
-    ring = Ring(hosts(len(weights)), shares, minimum_size=minimum, maximum_size=maximum)
+    ring = ring_of(hosts(len(weights)), shares, minimum_size=minimum, maximum_size=maximum)
     assert (ring.size, ring.min_points_per_host, ring.max_points_per_host) == (size, fewest, most)
 
 
@@ -58,10 +57,10 @@ def test_the_key_is_the_configured_one_else_the_host_name_if_wanted_else_the_add
     named, keyed, plain = hosts(3)
     named.hostname = "a.example"
     keyed.hostname, keyed.hash_key = "b.example", "key"
-    ring = Ring([named, keyed], even(2), minimum_size=2, maximum_size=2, use_hostname=True)
+    ring = ring_of([named, keyed], even(2), minimum_size=2, maximum_size=2, use_hostname=True)
     assert ring.pick(xxh64_intdigest(b"a.example_0"), 0) is named
     assert ring.pick(xxh64_intdigest(b"key_0"), 0) is keyed
-    by_address = Ring([named, plain], even(2), minimum_size=2, maximum_size=2)
+    by_address = ring_of([named, plain], even(2), minimum_size=2, maximum_size=2)
     assert by_address.pick(xxh64_intdigest(f"{named.text}_0".encode()), 0) is named
 
 
@@ -76,21 +75,21 @@ def test_murmur_hash_2_is_that_of_the_standard_library(text: str, expected: int)
 
 def test_a_ring_of_murmur_hashes_differs() -> None:
     members = hosts(2)
-    ring = Ring(members, even(2), minimum_size=2, maximum_size=2, murmur=True)
+    ring = ring_of(members, even(2), minimum_size=2, maximum_size=2, murmur=True)
     for host in members:
         assert ring.pick(murmur_hash2(f"{host.text}_0".encode()), 0) is host
 
 
 def test_maglev_fills_its_table_by_weight_and_not_by_order() -> None:
     members = hosts(3)
-    table = MaglevTable(members, [0.5, 0.25, 0.25], size=65537)
+    table = maglev(members, [0.5, 0.25, 0.25], size=65537)
     counts = Counter(table.pick(place, 0) for place in range(65537))
     assert [counts[host] / 65537 for host in members] == pytest.approx([0.5, 0.25, 0.25], abs=0.001)
     assert (table.min_entries_per_host, table.max_entries_per_host) == (min(counts.values()), max(counts.values()))
-    reordered = MaglevTable(members[::-1], [0.25, 0.25, 0.5], size=65537)
+    reordered = maglev(members[::-1], [0.25, 0.25, 0.5], size=65537)
     assert all(table.pick(place, 0) is reordered.pick(place, 0) for place in range(0, 65537, 97))
 
 
 def test_another_attempt_looks_elsewhere_in_the_maglev_table() -> None:
-    table = MaglevTable(hosts(10), even(10), size=65537)
+    table = maglev(hosts(10), even(10), size=65537)
     assert len({table.pick(123456789, attempt) for attempt in range(30)}) > 5

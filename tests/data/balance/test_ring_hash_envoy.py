@@ -10,7 +10,7 @@ import pytest
 from xxhash import xxh64_intdigest
 
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
-from tests.data.balance.hosts import FakeHost
+from tests.data.balance.hosts import FakeHost, maglev, ring_of
 from tests.support.client import Connection, request_bytes
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
@@ -128,11 +128,11 @@ def _ours(name: str, upstreams: list[int]) -> Ring[FakeHost] | MaglevTable[FakeH
     ]
     shares = [weight / sum(WEIGHTS) for weight in WEIGHTS]
     if name == "maglev":
-        return MaglevTable(members, shares, size=65537)
+        return maglev(members, shares, size=65537)
     if name == "smallmag":
-        return MaglevTable(members, shares, size=251)
+        return maglev(members, shares, size=251)
     minimum, maximum = (7, 64) if name == "small" else (1024, 8 << 20)
-    return Ring(
+    return ring_of(
         members,
         shares,
         minimum_size=minimum,
