@@ -55,7 +55,7 @@ BED = Bed(
         tcp("resetting", "resetting"),
         tcp("named", "named"),
         tcp("dead", "dead"),
-        tcp("dead-three", "dead", max_connect_attempts=3),
+        tcp("dead-three", "dead-too", max_connect_attempts=3),
         tcp("half-dead", "half-dead", max_connect_attempts=20),
         tcp("deaf", "deaf"),
         tcp("gone", "gone"),
@@ -76,6 +76,7 @@ BED = Bed(
         cluster("named"),
         cluster("other"),
         cluster("dead", endpoint("closed-port")),
+        cluster("dead-too", endpoint("closed-port")),
         cluster("half-dead", endpoint("closed-port"), endpoint("named"), lb_policy="RANDOM"),
         cluster("deaf", connect_timeout="0.3s"),
         cluster(
@@ -184,7 +185,7 @@ def test_connecting_is_tried_again(proxy: World) -> None:
         assert link.closes()
     proxy.await_log("dead-three")
     assert proxy.logs("dead-three")[0].attempts == "3"
-    proxy.expect_stats({"cluster.dead.upstream_cx_connect_attempts_exceeded": 2})
+    proxy.expect_stats({"cluster.dead-too.upstream_cx_connect_attempts_exceeded": 1})
 
 
 @case("TCP proxy: another attempt may meet a host that lives")
