@@ -58,7 +58,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.port = PortAllocator().take()
         self.upstreams = [DubboUpstream("first"), DubboUpstream("second")]
-        self.served = Served(folder, *self.resources(), wait_ready=False)  # a listener that waits is not ready
+        # State of the world: with delta Pilot says at once that there is no table, and nobody waits for it.
+        self.served = Served(folder, *self.resources(), delta=False, wait_ready=False)
 
     def resources(self, *tables: dict[str, Any], listener: bool = True) -> list[dict[str, Any]]:
         clusters = [cluster(upstream) for upstream in self.upstreams]
