@@ -264,13 +264,13 @@ def parse_json(message_type: type[Message], fields: dict[str, Any]) -> tuple[Mes
     Raises `ConfigError` for anything else that does not fit.
     """
     try:
-        return json_format.ParseDict(fields, message_type()), ()
+        return _parsed(fields, message_type()), ()
     except json_format.ParseError:
         pass  # most often an unknown key: leave those out by hand, and say so
     unknown: list[str] = []
     pruned = _prune(message_type.DESCRIPTOR, fields, "", unknown)
     try:
-        return json_format.ParseDict(pruned, message_type()), tuple(sorted(unknown))  # maps have no order
+        return _parsed(pruned, message_type()), tuple(sorted(unknown))  # maps have no order
     except json_format.ParseError as error:
         path, reason = _split_parse_error(str(error))
         name = message_type.DESCRIPTOR.full_name
@@ -279,6 +279,14 @@ def parse_json(message_type: type[Message], fields: dict[str, Any]) -> tuple[Mes
             path=path,
             hint="a string is expected: quote it" if "got 'int'" in reason or "got 'float'" in reason else "",
         ) from None
+
+
+def _parsed(fields: dict[str, Any], message: Message) -> Message:
+    """Raises ParseError, also for a well-known type in an Any without its ``value``."""
+    try:
+        return json_format.ParseDict(fields, message)
+    except KeyError as error:
+        raise json_format.ParseError(f"an Any with a type that is JSON itself has no {error}") from None
 
 
 _IN_FIELD = re.compile(r"Failed to parse (\S+) field: ")

@@ -81,6 +81,14 @@ def test_a_value_that_does_not_fit_is_refused_with_its_path() -> None:
     )
 
 
+def test_an_any_without_its_value_is_refused() -> None:
+    found = message_class("envoy.config.core.v3.TypedExtensionConfig")
+    assert found is not None
+    with pytest.raises(ConfigError) as caught:
+        parse_json(found, {"typed_config": {"@type": "type.googleapis.com/google.protobuf.Struct"}})
+    assert "an Any with a type that is JSON itself has no 'value'" in caught.value.reason
+
+
 def test_a_type_that_nobody_knows_is_kept_as_unknown() -> None:
     found = unpack(typed_struct("udpa.type.v1", "type.googleapis.com/acme.Unheard", {"a": 1}))
     assert found.message is None and found.type_name == "acme.Unheard"
