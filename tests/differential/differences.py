@@ -265,4 +265,16 @@ DIFFERENCES: dict[str, Difference] = {
         ours="the texts of generic_proxy's Dubbo codec; status 60 without a route, else 80",
         reason="Java's client shows the number in place of the text; one engine, one vocabulary",
     ),
+    "thrift-errors": Difference(
+        what="exceptions of thrift_proxy's own",
+        envoy="texts of its own; the connection is closed behind most of them, and for a one-way call without one",
+        ours="generic_proxy's reasons as texts, with Envoy's types (6 for a bad response); the connection goes on",
+        reason="one engine, one vocabulary; other calls of the connection must not be lost",
+    ),
+    "thrift-reply-from-client": Difference(
+        what="a Thrift message from a client that is no call",
+        envoy="is forwarded",
+        ours="closes the connection",
+        reason="clients call",
+    ),
 }

@@ -71,7 +71,10 @@ def routed(reply: DubboFrame) -> str:
     return reply.value if reply.status == dubbo_peer.OK else "-"
 
 
-@case("Routes: a method by its name", normalise=lambda journal: [line for line in journal if "reply" not in line])
+@case(
+    "dubbo_proxy: Routes: a method by its name",
+    normalise=lambda journal: [line for line in journal if "reply" not in line],
+)
 def test_method(proxy: World) -> None:
     with DubboLink(proxy) as link:
         methods = ("get", "add", "addAll", "goSlowly", "put", "Get", "second", "")
@@ -88,7 +91,7 @@ def test_method(proxy: World) -> None:
 
 
 @case(
-    "Routes: an interface by its name, prefix or suffix",
+    "dubbo_proxy: Routes: an interface by its name, prefix or suffix",
     normalise=lambda journal: [line for line in journal if "reply" not in line],
 )
 def test_interface(proxy: World) -> None:
@@ -98,7 +101,10 @@ def test_interface(proxy: World) -> None:
     assert routed(call(proxy, "any.thing", "at all", listener="all")) == "a"
 
 
-@case("Routes: version and group", normalise=lambda journal: [line for line in journal if "reply" not in line])
+@case(
+    "dubbo_proxy: Routes: version and group",
+    normalise=lambda journal: [line for line in journal if "reply" not in line],
+)
 def test_version_and_group(proxy: World) -> None:
     with DubboLink(proxy) as link:
         assert routed(link.call("shop.Versioned", version="2.0.0")) == "a"
@@ -109,14 +115,17 @@ def test_version_and_group(proxy: World) -> None:
         assert routed(link.call("shop.Grouped", attachments={"group": "other"})) == "-"
 
 
-@case("Routes: attachments as headers", normalise=lambda journal: [line for line in journal if "reply" not in line])
+@case(
+    "dubbo_proxy: Routes: attachments as headers",
+    normalise=lambda journal: [line for line in journal if "reply" not in line],
+)
 def test_headers(proxy: World) -> None:
     with DubboLink(proxy) as link:
         found = [routed(link.call("shop.Cart", "head", (), at)) for at in ({"k": "x"}, {"k": "z"}, {"K": "x"}, {})]
         assert found == ["a", "b", "a", "-"]
 
 
-@case("Routes: parameters", normalise=lambda journal: [line for line in journal if "reply" not in line])
+@case("dubbo_proxy: Routes: parameters", normalise=lambda journal: [line for line in journal if "reply" not in line])
 def test_parameters(proxy: World) -> None:
     texts = ("x", "y", "10", "15", "20", "-5", "1e1")
     with DubboLink(proxy) as link:
@@ -129,7 +138,7 @@ def test_parameters(proxy: World) -> None:
         assert routed(link.call("shop.Cart", "both", second[::-1])) == "-"
 
 
-@case("Routes: weighted clusters", normalise=lambda journal: [])
+@case("dubbo_proxy: Routes: weighted clusters", normalise=lambda journal: [])
 def test_weighted(proxy: World) -> None:
     with DubboLink(proxy) as link:
         found = [routed(link.call("shop.Cart", "weight")) for _ in range(60)]
@@ -137,12 +146,12 @@ def test_weighted(proxy: World) -> None:
     assert found.count("b") > 30
 
 
-@case("Routes: the older field")
+@case("dubbo_proxy: Routes: the older field")
 def test_route_config(proxy: World) -> None:
     assert routed(call(proxy, listener="old")) == "a"
 
 
-@case("Answers of the proxy's own", difference="dubbo-proxy-errors")
+@case("dubbo_proxy: Answers of the proxy's own", difference="dubbo-proxy-errors")
 @pytest.mark.parametrize(
     ("service", "status", "text", "ours"),
     [
@@ -165,7 +174,7 @@ def test_failures(proxy: World, service: str, status: int, text: str, ours: str)
         assert routed(link.call()) == "a"  # the connection goes on
 
 
-@case("Answers of the proxy's own: a response that is none", difference="dubbo-proxy-errors")
+@case("dubbo_proxy: Answers of the proxy's own: a response that is none", difference="dubbo-proxy-errors")
 @pytest.mark.parametrize(
     "said", [b"garbage garbage garbage", frame(2, 20, 1, b""), frame(2, 20, 1, hessian.integer(6))], ids=len
 )
@@ -180,7 +189,7 @@ def _under_its_id(said: bytes):  # type: ignore[no-untyped-def]
     return lambda exchange: exchange.send(said[:4] + exchange.data[4:12] + said[12:])
 
 
-@case("A response's status passes")
+@case("dubbo_proxy: A response's status passes")
 @pytest.mark.parametrize("status", [30, 31, 40, 50, 60, 70, 80, 90, 100])
 def test_statuses(proxy: World, status: int) -> None:
     dubbo_upstream(proxy).script(answer(body=hessian.text("no"), status=status))
@@ -188,7 +197,7 @@ def test_statuses(proxy: World, status: int) -> None:
     assert (reply.status, reply.text) == (status, "no")
 
 
-@case("Results of all kinds pass")
+@case("dubbo_proxy: Results of all kinds pass")
 @pytest.mark.parametrize("kind", range(6))
 def test_results(proxy: World, kind: int) -> None:
     body = result(kind, b"" if kind in (2, 5) else hessian.text("v"), {"m": "n"} if kind > 2 else None)
@@ -196,7 +205,7 @@ def test_results(proxy: World, kind: int) -> None:
     assert call(proxy).body == body
 
 
-@case("Requests pass as they are")
+@case("dubbo_proxy: Requests pass as they are")
 def test_request(proxy: World) -> None:
     arguments = [(STRING, hessian.text("x")), ("I", hessian.integer(70_000))]
     with DubboLink(proxy) as link:
@@ -206,7 +215,7 @@ def test_request(proxy: World) -> None:
     assert seen.body == invocation("shop.Cart", "get", arguments, {"path": "shop.Cart"}, version="1.2.3")
 
 
-@case("Heartbeats are answered at once")
+@case("dubbo_proxy: Heartbeats are answered at once")
 @pytest.mark.parametrize("two_way", [True, False])
 def test_heartbeat(proxy: World, two_way: bool) -> None:
     with DubboLink(proxy) as link:
@@ -216,7 +225,7 @@ def test_heartbeat(proxy: World, two_way: bool) -> None:
     assert not dubbo_upstream(proxy).frames
 
 
-@case("One-way: nothing comes back")
+@case("dubbo_proxy: One-way: nothing comes back")
 def test_one_way(proxy: World) -> None:
     with DubboLink(proxy) as link:
         link.send(request(1, one_way=True))
@@ -225,7 +234,7 @@ def test_one_way(proxy: World) -> None:
     assert [frame.flag for frame in dubbo_upstream(proxy).requests] == [0x82, 0xC2]
 
 
-@case("Many at once: answers come as they are ready")
+@case("dubbo_proxy: Many at once: answers come as they are ready")
 def test_out_of_order(proxy: World) -> None:
     def by_id(exchange: FrameExchange) -> None:
         slow = hessian.text("slow") in exchange.data
@@ -237,7 +246,7 @@ def test_out_of_order(proxy: World) -> None:
         assert [link.read().id, link.read().id] == [2, 1]
 
 
-@case("Frames that are none end the connection")
+@case("dubbo_proxy: Frames that are none end the connection")
 @pytest.mark.parametrize(
     "data",
     [
@@ -256,7 +265,7 @@ def test_bad_frames(proxy: World, data: bytes) -> None:
         assert link.closes()
 
 
-@case("The client closes while a request is under way")
+@case("dubbo_proxy: The client closes while a request is under way")
 def test_client_leaves(proxy: World) -> None:
     upstream = dubbo_upstream(proxy)
     upstream.script(hang)

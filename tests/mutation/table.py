@@ -29,6 +29,7 @@ WITHOUT_TABLE: tuple[str, ...] = (
     "http2_floods",
     "proxy_protocol",
     "stats_config",
+    "thrift_proxy",
     "tls_chains",
 )
 """Modules of cases that have no table yet."""

@@ -109,7 +109,9 @@ class ThriftFrame:
         if self.encoding is Encoding.BINARY:
             size = int.from_bytes(self.body[3:7], "big")
             return self.body[7 : 7 + size].decode()
-        return self.body[2 : 2 + self.body[1]].decode()
+        at = 1 if self.body[0] >> 4 else _read_varint(self.body, 1)[1]
+        size, at = _read_varint(self.body, at)
+        return self.body[at : at + size].decode()
 
     def __str__(self) -> str:
         """All but the sequence id."""

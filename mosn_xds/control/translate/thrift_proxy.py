@@ -13,7 +13,7 @@ from mosn_xds.control.translate.matchers import take_header_matches
 from mosn_xds.control.translate.rpc_codecs import checked_use
 from mosn_xds.control.translate.rpc_filters import take_routed_filters
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.common import StringMatch, StringMatchKind
+from mosn_xds.spec.common import RegexRewrite, StringMatch, StringMatchKind
 from mosn_xds.spec.listener import CloseConnection
 from mosn_xds.spec.route import Mirror, Route, RouteAction, WeightedCluster
 from mosn_xds.spec.rpc import (
@@ -41,6 +41,7 @@ _TRANSPORTS = ("AUTO_TRANSPORT", "FRAMED")
 _PROTOCOLS = ("AUTO_PROTOCOL", "BINARY", "COMPACT")
 _ANYTHING = AllOf(())
 _NAME = RpcInput(RpcInputKind.PATH)
+_WITHOUT_SERVICE = RegexRewrite("^[^:]*:", "")
 
 
 def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnection:
@@ -124,7 +125,6 @@ def _take_action(take: Take, context: Context) -> Route:
     take.ignore_given(
         metadata_match="subsets are not supported yet",
         rate_limits="there is no rate limit",
-        strip_service_name="names go on as they came",
     )
     mirrors = []
     for one in take.children("request_mirror_policies"):
@@ -137,6 +137,7 @@ def _take_action(take: Take, context: Context) -> Route:
         weighted=() if weights is None else _take_weighted(weights),
         timeout_s=0.0,
         mirrors=tuple(mirrors),
+        regex_rewrite=_WITHOUT_SERVICE if take.flag("strip_service_name") else None,
     )
     return Route(ANY_REQUEST, action)
 

@@ -17,7 +17,7 @@ from mosn_xds.control.translate.translator import LISTENERS_URL
 from mosn_xds.data.codec.head import Version
 from mosn_xds.data.codec.rpc.messages import RpcRequest
 from mosn_xds.data.match.rpc_routes import RpcTable
-from mosn_xds.spec.common import Fraction
+from mosn_xds.spec.common import Fraction, RegexRewrite
 from mosn_xds.spec.extensions import PROTOCOLS
 from mosn_xds.spec.filters import HttpFilter, UnknownFilter
 from mosn_xds.spec.listener import CloseConnection, Listener
@@ -261,12 +261,18 @@ def test_actions_of_thrift() -> None:
 
 
 def test_what_thrift_asks_for_in_vain_is_reported() -> None:
-    route = {"cluster": "c", "strip_service_name": True, "metadata_match": {}, "rate_limits": []}
+    route = {"cluster": "c", "metadata_match": {}, "rate_limits": []}
     unread = proxied(of_thrift(thrift(route, method_name=""))).unread
-    assert sorted(path.partition(" ")[0].rpartition(".")[2] for path in unread) == [
-        "metadata_match",
-        "strip_service_name",
-    ]
+    assert [path.partition(" ")[0].rpartition(".")[2] for path in unread] == ["metadata_match"]
+
+
+def test_a_service_name_is_stripped_by_a_rewrite() -> None:
+    table = proxy(of_thrift(thrift({"cluster": "c", "strip_service_name": True}, service_name="shop"))).routes
+    assert table is not None
+    leaf = table.virtual_hosts[0].matcher.tree.entries[0].on_match.route  # type: ignore[union-attr]
+    assert isinstance(leaf, Route)
+    assert isinstance(leaf.action, RouteAction)
+    assert leaf.action.regex_rewrite == RegexRewrite("^[^:]*:", "")
 
 
 @pytest.mark.parametrize("field", [{"transport": "HEADER"}, {"transport": "UNFRAMED"}, {"protocol": "TWITTER"}])

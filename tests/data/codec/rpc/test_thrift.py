@@ -246,6 +246,18 @@ def test_sniffing() -> None:
     assert {bytes(other): THRIFT.sniff(other) for other in others} == dict.fromkeys(others, Sniff.NO)
 
 
+@pytest.mark.parametrize("message", [binary, compact])
+@pytest.mark.parametrize("name", [b"get", b"", b"x" * 300, b"a:b:c"])
+def test_a_call_under_another_name(message, name: bytes) -> None:
+    request = THRIFT.from_client(message(CALL, b"shop:get", id=300))
+    assert isinstance(request, RpcRequest)
+    assert not request.edited
+    twin = request.copy()
+    twin.path = name
+    assert (twin.edited, request.edited) == (True, False)
+    assert THRIFT.edit_request(twin) == message(CALL, name, id=300)
+
+
 def test_one_call_at_a_time() -> None:
     assert THRIFT.pool is PoolMode.PING_PONG
 

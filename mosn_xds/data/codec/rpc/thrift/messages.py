@@ -1,11 +1,31 @@
-"""A Thrift response: an RPC response that knows how its call ended. (As a msgspec.Struct, see `RpcResponse`.)"""
+"""Thrift's messages: calls whose name may be rewritten, and responses that know how their call ended.
 
+(As msgspec.Struct, see `RpcResponse`.)
+"""
+
+from copy import copy
 from typing import Final
 
-from mosn_xds.data.codec.rpc.messages import RpcResponse
+from mosn_xds.data.codec.rpc.messages import RpcRequest, RpcResponse
 
 RESULT: Final = b"result"
 EXCEPTION: Final = b"exception"
+
+
+class ThriftRequest(RpcRequest, gc=False):
+    """A call. `name` is what it came under; who gives it another path gives it that name. There are no properties to edit."""
+
+    name: bytes = b""
+
+    @property
+    def edited(self) -> bool:
+        return self.path != self.name
+
+    def copy(self) -> "ThriftRequest":
+        """A head of its own with the same content and the same frame."""
+        twin = copy(self)
+        twin.fields = list(self.fields)
+        return twin
 
 
 class ThriftResponse(RpcResponse, gc=False):

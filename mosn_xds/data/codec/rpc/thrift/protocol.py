@@ -14,7 +14,7 @@ from mypy_extensions import mypyc_attr
 from mosn_xds.data.codec.rpc.messages import BadFrame, Kind, RpcMessage, RpcRequest
 from mosn_xds.data.codec.rpc.protocol import MORE, PoolMode, RpcProtocol, Sniff
 from mosn_xds.data.codec.rpc.thrift import wire
-from mosn_xds.data.codec.rpc.thrift.messages import EXCEPTION, ThriftResponse
+from mosn_xds.data.codec.rpc.thrift.messages import EXCEPTION, ThriftRequest, ThriftResponse
 
 HEAD_BYTES: Final = 8
 
@@ -72,9 +72,9 @@ class Thrift(RpcProtocol):
         service, colon, method = name.partition(b":")
         if not colon:
             service, method = b"", name
-        return RpcRequest(
+        return ThriftRequest(
             method, b"", service, name, self.version, [], None, True, None,
-            frame, id, Kind.REQUEST if kind == wire.CALL else Kind.ONEWAY, None, [],
+            frame, id, Kind.REQUEST if kind == wire.CALL else Kind.ONEWAY, None, [], name=name,
         )  # fmt: skip
 
     def from_server(self, frame: bytes) -> RpcMessage:
@@ -92,6 +92,10 @@ class Thrift(RpcProtocol):
 
     def with_id(self, frame: bytes, id: int) -> bytes:
         return wire.with_id(frame, id)
+
+    def edit_request(self, request: RpcRequest) -> bytes:
+        """Under its path as its name."""
+        return wire.with_name(request.frame, request.path)
 
     def reply(self, request: RpcRequest, status: int, reason: str) -> bytes:
         frame = request.frame

@@ -74,6 +74,16 @@ def with_id(frame: bytes, id: int) -> bytes:
     return framed(frame[4:6] + varint(id) + frame[end:])
 
 
+def with_name(frame: bytes, name: bytes) -> bytes:
+    """The same frame under another name."""
+    if frame[4] != COMPACT:
+        at = 12 + int.from_bytes(frame[8:12], "big")
+        return framed(frame[4:8] + len(name).to_bytes(4, "big") + name + frame[at:])
+    _, begin = _varint(frame, 6)
+    size, at = _varint(frame, begin)
+    return framed(frame[4:begin] + varint(len(name)) + name + frame[at + size :])
+
+
 def framed(message: bytes) -> bytes:
     """A message as a frame."""
     return len(message).to_bytes(LENGTH_BYTES, "big") + message
