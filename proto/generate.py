@@ -32,6 +32,8 @@ def imported() -> bytes:
 
     for source in SOURCES:
         for path in _IMPORT.findall(source.read_text()):
+            if (HERE / f"{path}.proto").exists():  # one of ours
+                continue
             importlib.import_module(f"{path.replace('/', '.')}_pb2")
             add(f"{path}.proto")
     return found.SerializeToString()

@@ -11,16 +11,15 @@ import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 
-from mosn_xds.extensions.rpc.v1 import codec_pb2, route_pb2
+from mosn_xds.extensions.rpc.v1 import codec_pb2, inspector_pb2, route_pb2
 from mosn_xds.xds.messages import message_class
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "proto").rglob("*.proto"))
 TOOLS = ROOT / "build" / "proto-tools"
 """Where `make proto` puts the compiler."""
-MESSAGES = [
-    message for module in (codec_pb2, route_pb2) for message in module.DESCRIPTOR.message_types_by_name.values()
-]
+MODULES = (codec_pb2, inspector_pb2, route_pb2)
+MESSAGES = [message for module in MODULES for message in module.DESCRIPTOR.message_types_by_name.values()]
 
 
 @cache
@@ -57,10 +56,10 @@ def without_comments(file: Message) -> Any:
 
 
 def test_the_checked_in_code_is_that_of_the_sources(compiled: dict[str, Any]) -> None:
-    for module in (codec_pb2, route_pb2):
+    for module in MODULES:
         held = descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
         assert without_comments(held) == without_comments(compiled[module.DESCRIPTOR.name])
-    assert set(compiled) == {module.DESCRIPTOR.name for module in (codec_pb2, route_pb2)}
+    assert set(compiled) == {module.DESCRIPTOR.name for module in MODULES}
 
 
 def test_every_message_and_field_has_its_comment(compiled: dict[str, Any]) -> None:

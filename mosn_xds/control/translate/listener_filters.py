@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from mosn_xds.control.translate.configured import is_skipped
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category
+from mosn_xds.control.translate.rpc_codecs import named
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_passed_tlvs
 from mosn_xds.spec.listener import ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocolRules
@@ -84,6 +85,16 @@ def proxy_protocol(take: Take, context: Context, name: str) -> _Made:
             tuple(rules), take.flag("allow_requests_without_proxy_protocol"), passes_all, passed, tuple(versions)
         ),
     )
+
+
+def protocol_inspector(take: Take, context: Context, name: str) -> _Made:
+    """mosn_xds.extensions.rpc.v1.ProtocolInspector. One that looks for a protocol that nobody knows refuses the listener, as
+    any unknown listener filter does."""
+    found = [named(one, context, name) for one in take.children("protocols")]
+    if not all(found):
+        raise take.error("protocols", "no such protocol is installed", "install a package that has it")
+    uses = tuple([use for uses in found for use in uses])
+    return (ListenerFilter(ListenerFilterKind.PROTOCOL_INSPECTOR, "", protocols=uses),)
 
 
 def original_src(take: Take, context: Context, name: str) -> _Made:

@@ -76,6 +76,7 @@ BUILT_IN: Mapping[tuple[Category, str], str] = {
     (Category.LISTENER_FILTER, f"{_LISTENER}.http_inspector.v3.HttpInspector"): "listener_filters:http_inspector",
     (Category.LISTENER_FILTER, f"{_LISTENER}.proxy_protocol.v3.ProxyProtocol"): "listener_filters:proxy_protocol",
     (Category.LISTENER_FILTER, f"{_LISTENER}.original_src.v3.OriginalSrc"): "listener_filters:original_src",
+    (Category.LISTENER_FILTER, f"{_OURS}.ProtocolInspector"): "listener_filters:protocol_inspector",
     (Category.NETWORK_FILTER, f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager"): "hcm",
     (Category.NETWORK_FILTER, f"{_NETWORK}.tcp_proxy.v3.TcpProxy"): "tcp_proxy",
     (Category.NETWORK_FILTER, f"{_GENERIC}.v3.GenericProxy"): "generic_proxy",

@@ -274,6 +274,15 @@ def in_codec(full_name: str, prepare: Callable[[Any], Any]) -> Place:
     return make
 
 
+def inspector() -> tuple[str, Any, Any, Callable[[], None]]:
+    """A listener filter that looks for protocols."""
+    config = new(f"{OURS}.ProtocolInspector")
+    config.protocols.add(name="bolt")
+    message = listener(generic())
+    placed = message.listener_filters.add(name="inspector")
+    return LISTENERS_URL, message, config, lambda: placed.typed_config.Pack(config)
+
+
 def property_hash(action: Any) -> Any:
     policy = action.hash_policy.add()
     policy.property_name = "tenant"
@@ -621,6 +630,7 @@ PLACES: list[tuple[str, Place]] = [
         f"{OURS}.SniffingCodecConfig",
         in_codec(f"{OURS}.SniffingCodecConfig", lambda config: config.protocols.add(name="bolt") and config),
     ),
+    (f"{OURS}.ProtocolInspector", inspector),
     (f"{OURS}.RouteAction", in_our_action(lambda action: action)),
     (f"{OURS}.HashPolicy", in_our_action(property_hash)),
     (f"{NETWORK}.dubbo_proxy.v3.DubboProxy", in_config(dubbo, lambda config: config)),

@@ -7,8 +7,9 @@ import pytest
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate import NodeContext, Options, Translator
 from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL
+from mosn_xds.control.translate.translator import LISTENERS_URL
 from mosn_xds.spec.common import AppendAction, FormatOperator, FormatText, Fraction, HeaderOps, HeaderValue
-from mosn_xds.spec.listener import CloseConnection, Listener
+from mosn_xds.spec.listener import CloseConnection, Listener, ListenerFilter, ListenerFilterKind
 from mosn_xds.spec.route import HeaderHash, Mirror, RetryPolicy, Route, RouteAction, SourceIpHash
 from mosn_xds.spec.rpc import ProtocolUse, RpcRouteTable
 from tests.control.translate.test_generic_proxy import GENERIC, proxied, proxy
@@ -53,6 +54,59 @@ def route(config: dict[str, Any]) -> Route:
     assert on_match is not None
     assert on_match.route is not None
     return on_match.route
+
+
+# --- listener filters -----------------------------------------------------------------------------------------------
+
+
+def inspected(config: dict[str, Any]) -> ListenerFilter:
+    message = {
+        "name": "listener",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 80}},
+        "listener_filters": [{"name": "inspector", "typed_config": config}],
+        "filter_chains": [
+            {
+                "filter_chain_match": {"application_protocols": ["bolt"]},
+                "filters": [
+                    {
+                        "name": "tcp",
+                        "typed_config": typed("filters.network.tcp_proxy.v3.TcpProxy", stat_prefix="t", cluster="c"),
+                    }
+                ],
+            }
+        ],
+    }
+    found = translate(LISTENERS_URL, message, translator=translator()).spec
+    assert isinstance(found, Listener)
+    (made,) = found.listener_filters
+    return made
+
+
+@WAYS
+def test_a_listener_filter_that_looks_for_protocols(way: Any) -> None:
+    config = way("ProtocolInspector", protocols=[{"name": "dubbo"}, {"name": "bolt", "options": {"goaway": True}}])
+    assert inspected(config) == ListenerFilter(
+        ListenerFilterKind.PROTOCOL_INSPECTOR,
+        "inspector",
+        protocols=(
+            ProtocolUse("inspector", "dubbo"),
+            ProtocolUse("inspector", "bolt", b'{"goaway":true}'),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocols", "reason"),
+    [
+        ([], "value must contain at least 1 item(s)"),
+        ([{"name": "bolt"}, {"name": "acme"}], "no such protocol is installed"),
+        ([{"name": "bolt", "options": {"acme": 1}}], "acme"),
+    ],
+)
+def test_a_listener_that_is_to_look_for_what_nobody_knows_is_refused(protocols: Any, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        inspected(itself("ProtocolInspector", protocols=protocols))
+    assert reason in caught.value.reason
 
 
 # --- codecs ---------------------------------------------------------------------------------------------------------
