@@ -59,7 +59,7 @@ VALUES = {
     "string of three bytes each": b"\x02" + "中文".encode(),
     "string of mixed sizes": b"\x07" + "aä中bb文ß".encode(),
     "string with surrogates": b"\x04a\xed\xa0\xbd\xed\xb8\x80b",
-    "string with four bytes for two units": b"\x04a\xf0\x9f\x98\x80b",
+    "string with four bytes for one unit": b"\x03a\xf0\x9f\x98\x80b",
     "string, long, beyond ASCII": b"S\x80\x00" + "中".encode() * 0x8000,
     "binary, empty": b"\x20",
     "binary, 15": b"\x2f" + b"\xff" * 15,
@@ -164,7 +164,7 @@ def test_classes_are_known_to_what_follows() -> None:
         (b"A\x00\x00N", "hessian_binary_expected"),
         (b"R\x00\x01aN", "hessian_string_expected"),
         (b"\x01\x80" + b"a" * 9, "hessian_bad_utf8"),
-        (b"\x01\xf0\x9f\x98\x80", "hessian_truncated"),
+        (b"\x02\xf0\x9f\x98\x80", "hessian_truncated"),
         (b"\x79" * (MAX_DEPTH + 1) + b"N", "hessian_too_deep"),
         (b"W" * 100_000, "hessian_too_deep"),
         (b"C\x01aI\x00\x03\xff\xff" + b"\x00" * (MAX_VALUES - 1) + b"W" * 100, "hessian_too_many_values"),
@@ -214,7 +214,7 @@ def test_what_is_no_int(value: bytes) -> None:
     [
         (b"N", ""), (b"\x00", ""), (b"\x03abc", "abc"), (b"\x30\x03abc", "abc"), (b"S\x00\x03abc", "abc"),
         (b"R\x00\x01a\x02bc", "abc"), (b"\x01\xc3\xa4", "ä"), (b"\x02\xed\xa0\xbd\xed\xb8\x80", "\U0001f600"),
-        (b"\x02\xf0\x9f\x98\x80", "\U0001f600"), (b"R\x00\x01\xed\xa0\xbd\x01\xed\xb8\x80", "\U0001f600"),
+        (b"\x01\xf0\x9f\x98\x80", "\U0001f600"), (b"R\x00\x01\xed\xa0\xbd\x01\xed\xb8\x80", "\U0001f600"),
     ],
 )  # fmt: skip
 def test_strings(value: bytes, text: str) -> None:

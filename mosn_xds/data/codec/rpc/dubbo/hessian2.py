@@ -3,7 +3,7 @@
 Values are skipped by their tags alone, none is built. Nesting is kept in a list, not on the interpreter's stack, and has a
 limit, as has the number of values: a body of 16 MiB may hold as many values as it has bytes. Strings and binaries, which
 are what makes bodies big, are passed over by their lengths. Those of strings count UTF-16 units, whose number of bytes the
-first byte of each character tells (https://hessian.caucho.com/doc/hessian-serialization.html, sections 4.12 and 6).
+first byte of each tells (https://hessian.caucho.com/doc/hessian-serialization.html, sections 4.12 and 6).
 
 A reference (``Q``) may mean whatever came before, and is a value of its own size here. Definitions of classes are values'
 prefixes: they say how many fields the objects after them have, in all of one body.
@@ -268,7 +268,11 @@ def _chunk(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _after_text(data: bytes, at: int, units: int) -> int:
-    """Where `units` UTF-16 units of text, in UTF-8 or with surrogates in three bytes each, end."""
+    """Where `units` units of text end.
+
+    Java and Node write, and count, surrogates in three bytes each; those who write four bytes for a pair, such as Envoy and
+    Python's client, count it once.
+    """
     while units > 0:
         piece = data[at : at + units]
         if len(piece) < units:
@@ -283,8 +287,8 @@ def _after_text(data: bytes, at: int, units: int) -> int:
         if size < len(piece):
             raise BadFrame("hessian_bad_utf8")
         at += size
-        units -= ascii_ + two + three + 2 * four
-    if units < 0 or at > len(data):
+        units -= ascii_ + two + three + four
+    if at > len(data):
         raise BadFrame("hessian_truncated")
     return at
 
