@@ -144,6 +144,28 @@ def test_another_first_byte(bolt: Bolt, first: int) -> None:
     assert bolt.sniff(bytes((first,))) is Sniff.NO
 
 
+def test_the_first_byte_alone_tells_what_is_no_bolt(bolt: Bolt) -> None:
+    with pytest.raises(BadFrame, match="unknown_protocol_byte"):
+        bolt.frame_bytes(b"G", 0)
+    assert bolt.frame_bytes(b"\x01", 0) == bolt.frame_bytes(b"G\x02\x01", 1) == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_what_is_read_without_having_been_cut_is_judged_all_the_same(bolt: Bolt, version: dict[str, Any]) -> None:
+    wrong = [
+        request(type_=3, **version),
+        *(b"\x03" + frame[1:] for frame in (request(**version), response(**version))),
+        *(frame + b"\0" for frame in (request(**version), response(**version))),
+        b"",
+        b"\x01",
+        b"\x02\x01",
+    ]
+    for frame in wrong:
+        for parse in (bolt.from_client, bolt.from_server):
+            with pytest.raises(BadFrame):
+                parse(frame)
+
+
 def test_a_wrong_crc(bolt: Bolt) -> None:
     call = request(HEADERS, b"content", proto=2, ver1=2, switch=1)
     answer = response(HEADERS, b"content", proto=2, ver1=2, switch=1)
