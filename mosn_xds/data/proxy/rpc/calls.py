@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MOST_METHODS: Final = 500
 _LONGEST_NAME_BYTES: Final = 200
-_MOST_CODES: Final = 300
 _OTHER: Final = b"other"
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:/$~-]")
 
@@ -44,7 +43,6 @@ class CallStats:
         self._registry = registry
         self._methods: dict[tuple[Version, bytes, bytes], MethodStats] = {}
         self._others: dict[Version, MethodStats] = {}
-        self._codes: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"<CallStats {self._stats.prefix} {len(self._methods)} methods>"
@@ -53,14 +51,14 @@ class CallStats:
         """Count a call that is over."""
         stats, request, status = self._stats, stream.rpc, stream.response_code
         code = stream.rpc_code or 0
-        name = self._codes.get(code)
-        if name is None:
-            name = self._name_code(code)
-        stats.count(name)
+        if code in stats.codes:
+            stats.codes[code] += 1
+        else:
+            stats.count_code(code)
         if stream.flags:
             for flag in flag_names(stream.flags).split(","):
                 stats.count(f"downstream_rq_flag.{flag}")
-        method = self._methods.get((request.version, request.service, request.method))
+        method = self._methods.get((request.version, request.authority or b"", request.method))
         if method is None:
             method = self._find(stream)
         method.rq_total += 1
@@ -71,12 +69,6 @@ class CallStats:
                 stats.downstream_rq_error += 1
             else:
                 stats.downstream_rq_reset += 1
-
-    def _name_code(self, code: int) -> str:
-        if len(self._codes) >= _MOST_CODES:
-            return "downstream_rq_code.other"
-        name = self._codes[code] = f"downstream_rq_code.{code}"
-        return name
 
     def _find(self, stream: "RpcStream") -> MethodStats:
         request = stream.rpc

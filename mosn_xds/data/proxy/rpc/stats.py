@@ -28,6 +28,7 @@ _OWN = (
     "downstream_rq_oneway",
     "downstream_heartbeat",
 )
+_MOST_CODES = 300
 
 
 class RpcStats(HttpStats):
@@ -36,7 +37,7 @@ class RpcStats(HttpStats):
     COUNTERS = (*_COUNTERS, *_OWN)
     GAUGES = ("downstream_cx_active", "downstream_rq_active")
     HISTOGRAMS = ("downstream_cx_length_ms", "downstream_rq_time")
-    __slots__ = _OWN
+    __slots__ = (*_OWN, "codes")
 
     downstream_cx_overflow: int
     downstream_rq_error: int
@@ -49,4 +50,17 @@ class RpcStats(HttpStats):
     def __init__(self, prefix: str) -> None:
         for name in (*HttpStats.COUNTERS, *HttpStats.GAUGES):
             setattr(self, name, 0)
+        self.codes: dict[int, int] = {}
+        """Answers by the protocol's own status, 0 for none; shown as ``downstream_rq_code.STATUS``."""
         super().__init__(prefix)
+
+    def count_code(self, code: int) -> None:
+        """Count an answer of a status that is not in `codes` yet."""
+        if len(self.codes) < _MOST_CODES:
+            self.codes[code] = 1
+        else:
+            self.count("downstream_rq_code.other")
+
+    def settle(self) -> None:
+        for code, answers in self.codes.items():
+            self.extra[f"downstream_rq_code.{code}"] = answers

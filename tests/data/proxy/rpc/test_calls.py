@@ -51,6 +51,7 @@ def test_methods_are_told_apart_by_protocol_service_and_name() -> None:
         "bolt.shop.Cart.put.rq_error": 1,
         "dubbo.shop.Cart.get.rq_total": 1,
     }
+    counted.stats.settle()
     assert counted.stats.extra == {"downstream_rq_code.0": 2, "downstream_rq_code.3": 1, "downstream_rq_code.20": 1}
     assert counted.stats.downstream_rq_error == 1
 
@@ -61,6 +62,7 @@ def test_a_call_without_an_answer_is_an_error_unless_nobody_waits_for_one() -> N
     counted.end(response_code=0, rpc_code=None, kind=Kind.ONEWAY)
     assert counted.values == {"bolt.shop.Cart.get.rq_total": 2, "bolt.shop.Cart.get.rq_error": 1}
     assert counted.stats.downstream_rq_reset == 1
+    counted.stats.settle()
     assert counted.stats.extra == {"downstream_rq_code.0": 2, "downstream_rq_flag.DC": 1}
 
 
@@ -86,3 +88,12 @@ def test_a_name_cannot_break_a_page_of_statistics() -> None:
     counted.end(service=b'a\nb: 1 "\xff', method=b"x.y")
     counted.end(service=b"", method=b"")
     assert sorted(counted.values) == ["bolt._._.rq_total", "bolt.a_b:_1___.x_y.rq_total"]
+
+
+def test_there_is_a_bound_of_statuses() -> None:
+    counted = Counted()
+    for code in range(400):
+        counted.end(rpc_code=code)
+    counted.stats.settle()
+    assert len(counted.stats.extra) == 301
+    assert counted.stats.extra["downstream_rq_code.other"] == 100
