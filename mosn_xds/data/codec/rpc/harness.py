@@ -391,6 +391,150 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 600 else f"{text[:300]} ... {text[-300:]}"
 
 
+_FACTS = {name: name for name in ("id", "service", "method", "path", "timeout_s", "status", "code")}
+_FACTS["properties"] = "fields"
+_FROM_FIELDS
+        )
+        self._equal(check, changed.fields, fields)
+        back = self._made(f"{check}, and back", lambda: self._edit(changed, message.fields))
+        self._same_but(f"{check}, and back", back, message, "frame")
+
+    def _edit(self, message: RpcMessage, fields: Fields) -> bytes:
+        edited = copy(message)
+        edited.fields = list(fields)
+        if isinstance(edited, RpcRequest):
+            return self._protocol.edit_request(edited)
+        return self._protocol.edit_response(edited)
+
+    def passed_on(self, response: RpcMessage, request: RpcRequest) -> None:
+        """To the client, a server's response is one to its request."""
+        frame = self._made("answer", lambda: self._protocol.answer(response.frame, request))
+        changed = self._same_but("answer", frame, response, "id", "frame")
+        self._equal("answer: id", changed.id, request.id)
+
+    def answers(self, message: RpcRequest, replies: Mapping[int, int]) -> None:
+        """What the proxy says to a request of this kind is understood by whoever reads what servers say."""
+        own = _Trial(self._protocol, self._name, self._protocol.from_server, self._chance)
+        if message.kind is Kind.HEARTBEAT:
+            frame = self._made("heartbeat_reply", lambda: self._protocol.heartbeat_reply(message), or_none=True)
+            if frame:
+                answer = own._message("heartbeat_reply", frame)
+                self._equal("heartbeat_reply", (answer.kind, answer.id), (Kind.HEARTBEAT_REPLY, message.id))
+        elif message.kind is Kind.REQUEST:
+            for status in sorted({400, 403, 404, 429, 500, 502, 503, 504} | replies.keys()):
+                check = f"reply({status})"
+                frame = self._made(check, lambda: self._protocol.reply(message, status, "why: ü\n"))  # noqa: B023
+                answer = own._message(check, frame)
+                self._equal(check, (answer.kind, answer.id), (Kind.RESPONSE, message.id))
+                read = getattr(answer, "status", 0)
+                if read != replies.get(status, read) or (status >= 400 and read < 400):
+                    raise self._failure(f"{check} is read as", read, str(replies.get(status, "an error")))
+
+    def own_frames(self) -> None:
+        """A heartbeat can be answered, a GOAWAY is taken for one."""
+        protocol = self._protocol
+        beat = self._made("heartbeat", lambda: protocol.heartbeat(5), or_none=True)
+        if beat:
+            self.framing(beat)
+            message = self._message("heartbeat", beat)
+            self._equal("heartbeat", (message.kind, message.id), (Kind.HEARTBEAT, 5))
+            if isinstance(message, RpcRequest):
+                self.answers(message, {})
+        goaway = self._made("goaway", protocol.goaway, or_none=True)
+        if goaway:
+            self.framing(goaway)
+            kind = self._run("goaway", lambda: protocol.from_server(goaway).kind)
+            self._equal("goaway", kind, Kind.GOAWAY)
+
+    # Tools.
+
+    def attempt(self, check: str, step: Callable[[], object]) -> object:
+        """What `step` gives, None if that is BadFrame. Anything else that it raises is a failure."""
+        try:
+            return step()
+        except BadFrame:
+            return None
+        except Exception as error:
+            raise self._failure(check, f"{type(error).__name__}: {error}", "nothing but BadFrame raised") from error
+
+    def receive(
+        self, check: str, pieces: Sequence[bytes], limit_bytes: int | None = None
+    ) -> tuple[list[bytes], str]:  # fmt: skip
+        """The frames that are in these pieces, and what ended them."""
+        protocol = self._protocol
+        if limit_bytes is not None:
+            protocol = copy(protocol)
+            protocol.max_frame_bytes = limit_bytes
+        framer = Framer(protocol)
+        frames: list[bytes] = []
+
+        def feed() -> None:
+            for piece in pieces:
+                frames.extend(framer.receive(piece))
+
+        self._run(check, feed)
+        return frames, framer.bad
+
+    def _run(self, check: str, step: Callable[[], _T]) -> _T:
+        """What `step` gives; whatever it raises is a failure."""
+        try:
+            return step()
+        except Exception as error:
+            raise self._failure(check, f"{type(error).__name__}: {error}", "no exception") from error
+
+    def _length(self, check: str, data: bytes, at: int) -> int:
+        return self._run(check, lambda: self._protocol.frame_bytes(data, at))
+
+    def _message(self, check: str, frame: bytes) -> RpcMessage:
+        return self._run(check, lambda: self._parse(frame))
+
+    def _made(self, check: str, step: Callable[[], bytes], *, or_none: bool = False) -> bytes:
+        """A frame that the protocol makes: one, and no more."""
+        frame = self._run(check, step)
+        if frame or not or_none:
+            self._equal(f"{check}: its length", self._length(f"{check}: its length", frame, 0), len(frame))
+        return frame
+
+    def _same_but(self, check: str, frame: bytes, message: RpcMessage, *but: str) -> RpcMessage:
+        changed = self._message(check, frame)
+        for name in message.__struct_fields__:
+            if name not in but:
+                self._equal(f"{check}: {name}", getattr(changed, name), getattr(message, name))
+        return changed
+
+    def _cuts(self, size: int) -> Iterator[int]:
+        """Lengths that are too short; not all of a large frame."""
+        if size <= 512:
+            yield from range(size)
+            return
+        yield from range(64)
+        for _ in range(16):
+            yield self._chance.randrange(64, size)
+        yield size - 1
+
+    def _equal(self, check: str, found: object, expected: object) -> None:
+        if found != expected:
+            raise self._failure(check, found, repr(expected))
+
+    def _failure(self, check: str, found: object, expected: str) -> AssertionError:
+        text = found if isinstance(found, str) else repr(found)
+        return AssertionError(f"{self!r}: {check}: {_shortened(text)}, expected {_shortened(expected)}")
+
+
+def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
+    ends = [*cuts, len(data)]
+    return [data[begin:end] for begin, end in zip([0, *cuts], ends, strict=True) if begin < end]
+
+
+def _byte_by_byte(data: bytes) -> list[bytes]:
+    """The beginning byte by byte, if there is much behind it: it holds whatever lengths are."""
+    return _pieces(data, range(1, min(len(data), 4096)))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 600 else f"{text[:300]} ... {text[-300:]}"
+
+
 _FACTS = {
     "id": "id",
     "service": "service",
