@@ -119,7 +119,12 @@ MUTANTS = [
         Ignored(f"{_CLUSTER}.max_requests_per_connection"),
         "test_requests_per_connection",
     ),
-    mutant("GOAWAY is overlooked", Returns(f"{_CONNECTION}._on_goaway"), "test_goaway", spares="test_mirrored"),
+    mutant(
+        "GOAWAY is overlooked",
+        Returns("data.upstream.multiplexed:MultiplexedConnection._go_away"),
+        "test_goaway",
+        spares="test_mirrored",
+    ),
     mutant(
         "refused-stream has no effect",
         Fixed("data.upstream.retry:_REFUSED_STREAM", "0"),
