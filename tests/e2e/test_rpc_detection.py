@@ -27,6 +27,7 @@ from tests.support.tls import client_context
 
 _TYPE = "type.googleapis.com"
 _FILTERS = f"{_TYPE}/envoy.extensions.filters"
+_GENERIC = f"{_FILTERS}.network.generic_proxy"
 _CONTEXTS = f"{_TYPE}/envoy.extensions.transport_sockets.tls.v3"
 _SERVICE = b"com.example.Echo:1.0"
 _PEER_EXCHANGE = "istio-peer-exchange"
@@ -53,7 +54,16 @@ def address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def tcp_listener(name: str, port: int, cluster: str, *before: dict[str, Any], **chain: Any) -> dict[str, Any]:
+def listener(name: str, port: int, *filters: dict[str, Any], **chain: Any) -> dict[str, Any]:
+    return {
+        "@type": f"{_TYPE}/envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": address(port),
+        "filter_chains": [{"filters": list(filters), **chain}],
+    }
+
+
+def tcp_proxy(name: str, cluster: str) -> dict[str, Any]:
     log = {
         "name": "file",
         "typed_config": {
@@ -68,12 +78,20 @@ def tcp_listener(name: str, port: int, cluster: str, *before: dict[str, Any], **
         "cluster": cluster,
         "access_log": [log],
     }
-    return {
-        "@type": f"{_TYPE}/envoy.config.listener.v3.Listener",
-        "name": name,
-        "address": address(port),
-        "filter_chains": [{"filters": [*before, {"name": "tcp", "typed_config": proxy}], **chain}],
+    return {"name": "tcp", "typed_config": proxy}
+
+
+def bolt_proxy(name: str, cluster: str) -> dict[str, Any]:
+    action = {"@type": f"{_GENERIC}.action.v3.RouteAction", "cluster": cluster}
+    codec = {"@type": f"{_TYPE}/mosn_xds.extensions.rpc.v1.BoltCodecConfig"}
+    proxy = {
+        "@type": f"{_GENERIC}.v3.GenericProxy",
+        "stat_prefix": name,
+        "codec_config": {"name": "bolt", "typed_config": codec},
+        "filters": [{"name": "router", "typed_config": {"@type": f"{_GENERIC}.router.v3.Router"}}],
+        "route_config": {"name": name, "routes": {"on_no_match": {"action": {"name": "all", "typed_config": action}}}},
     }
+    return {"name": "rpc", "typed_config": proxy}
 
 
 def cluster(name: str, *ports: int, **more: Any) -> dict[str, Any]:
@@ -94,14 +112,14 @@ def node(protocols: str) -> dict[str, Any]:
 
 class World:
     """Ours with a plain TCP listener in front of two polyglots, and with a pair of listeners that have mutual TLS between
-    them, as the sidecars of a caller and of a callee."""
+    them, as the sidecars of a caller and of a callee; `declared` is a callee that is configured to speak Bolt."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.upstreams = [Polyglot("one"), Polyglot("two")]
         self.authority = authority = Authority()
         ports = PortAllocator()
-        self.ports = {name: ports.take() for name in ("plain", "caller", "callee")}
+        self.ports = {name: ports.take() for name in ("plain", "caller", "callee", "other", "declared")}
         roots = {"trusted_ca": {"inline_string": authority.root}}
         common = {"alpn_protocols": [_PEER_EXCHANGE, "istio"], "validation_context": roots}
 
@@ -115,13 +133,19 @@ class World:
         servers = [upstream.port for upstream in self.upstreams]
         self.served = Served(
             folder,
-            tcp_listener("plain", self.ports["plain"], "servers"),
-            tcp_listener("caller", self.ports["caller"], "mesh"),
-            tcp_listener("callee", self.ports["callee"], "servers", _EXCHANGE, transport_socket=server),
+            self.listener("plain", tcp_proxy("plain", "servers")),
+            self.listener("caller", tcp_proxy("caller", "callee")),
+            self.listener("other", tcp_proxy("other", "declared")),
+            self.listener("callee", _EXCHANGE, tcp_proxy("callee", "servers"), transport_socket=server),
+            self.listener("declared", _EXCHANGE, bolt_proxy("declared", "servers"), transport_socket=server),
             cluster("servers", *servers),
-            cluster("mesh", self.ports["callee"], transport_socket=client, filters=[_EXCHANGE]),
+            cluster("callee", self.ports["callee"], transport_socket=client, filters=[_EXCHANGE]),
+            cluster("declared", self.ports["declared"], transport_socket=client, filters=[_EXCHANGE]),
             node=node("bolt,dubbo"),
         )
+
+    def listener(self, name: str, *filters: dict[str, Any], **chain: Any) -> dict[str, Any]:
+        return listener(name, self.ports[name], *filters, **chain)
 
     def join(self, listener: str = "plain") -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=10)
@@ -278,12 +302,20 @@ def test_calls_between_sidecars_with_mutual_tls_are_calls_on_both(world: World) 
     for listener in ("caller", "callee"):
         figures = world.figures_with(f"rpc.{listener}.", downstream_rq_total=10)
         assert figures["downstream_cx_total"] == 1, listener
-    assert "connection_error" not in world.figures_with("cluster.mesh.ssl.", handshake=3)
+    assert "connection_error" not in world.figures_with("cluster.callee.ssl.", handshake=3)
     world.figures_with(f"listener.127.0.0.1_{world.ports['callee']}.ssl.", handshake=3)
     assert all(sum(upstream.calls) >= 2 for upstream in world.upstreams)
     assert came_as_calls([talk for talk in world.talks() if talk.calls], WIRES[BOLT])
     calls = [line for line in world.lines("callee", 12) if line.protocol == "bolt"]
     assert {(line.status, line.method) for line in calls} == {("200", "echo")} and len(calls) == 10
+
+
+def test_sidecars_tell_each_other_who_they_are_ahead_of_calls_that_are_declared(world: World) -> None:
+    with world.join("other") as sock:
+        call(sock, WIRES[BOLT], 4)
+    world.figures_with("rpc.other.", downstream_rq_total=4)
+    world.figures_with("generic_proxy.declared.", downstream_rq_total=4)
+    assert came_as_calls(world.talks(), WIRES[BOLT])
 
 
 def test_a_client_of_tls_whose_first_bytes_come_late_and_in_pieces(world: World) -> None:
