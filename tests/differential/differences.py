@@ -277,4 +277,22 @@ DIFFERENCES: dict[str, Difference] = {
         ours="closes the connection",
         reason="clients call",
     ),
+    "rpc-breakers": Difference(
+        what="`max_requests` and `max_retries` of a cluster's breakers, for generic_proxy",
+        envoy="have no effect",
+        ours="are HTTP's",
+        reason="requests share connections here, so that counting those protects nobody",
+    ),
+    "rpc-proxy-figures": Difference(
+        what="names of the statistics of dubbo_proxy and thrift_proxy",
+        envoy="`dubbo.NAME.request`, `thrift.NAME.response_success` and others of their own",
+        ours="generic_proxy's, below `dubbo.NAME.` and `thrift.NAME.`",
+        reason="one engine, one vocabulary",
+    ),
+    "rpc-proxy-log": Difference(
+        what="access logs of thrift_proxy",
+        envoy="know sizes and hosts, and what was called as dynamic metadata",
+        ours="are those of generic_proxy",
+        reason="one engine, one vocabulary",
+    ),
 }

@@ -49,6 +49,7 @@ TABLES = [
 BED = Bed(
     listeners=[
         dubbo_listener("dubbo", *TABLES),
+        dubbo_listener("counted", *TABLES),
         dubbo_listener("all", interface("*", ALL_TO_A)),
         dubbo_listener("old", route_config=[interface("shop.Cart", ALL_TO_A)]),
     ],
@@ -263,6 +264,24 @@ def test_bad_frames(proxy: World, data: bytes) -> None:
     with DubboLink(proxy) as link:
         link.send(data)
         assert link.closes()
+
+
+@case("dubbo_proxy: Statistics", difference="rpc-proxy-figures")
+def test_statistics(proxy: World) -> None:
+    with DubboLink(proxy, "counted") as link:
+        for _ in range(3):
+            link.call()
+        link.call("shop.Other")
+    if proxy.kind is ProxyKind.ENVOY:
+        names = {"request": 4, "request_twoway": 3, "response_success": 3, "local_response_business_exception": 1}
+    else:
+        names = {
+            "downstream_rq_total": 4,
+            "downstream_rq_code.20": 3,
+            "downstream_rq_error": 1,
+            "downstream_rq_local": 1,
+        }
+    proxy.expect_stats({f"dubbo.counted.{name}": value for name, value in names.items()})
 
 
 @case("dubbo_proxy: The client closes while a request is under way")

@@ -28,6 +28,11 @@ ROUTES = tree(
         "shop.CountedDead": to("counted-dead"),
         "shop.CountedFull": to("counted-full"),
         "shop.Weighted": to("weighted"),
+        "shop.OneRequest": to("one-request"),
+        "shop.NoRetry": to("no-retry", retry_policy={"num_retries": 2}),
+        "shop.OneWaits": to("one-waits"),
+        "shop.TwoConnections": to("two-connections"),
+        "shop.TwoEach": to("two-each"),
     },
 )
 
@@ -37,6 +42,11 @@ def table(version: int, target: str) -> str:
     kind = f"type.googleapis.com/{GENERIC}.v3.RouteConfiguration"
     resource = {"@type": kind, "name": "shop", "routes": tree("Service", {"shop.Cart": to(target)})}
     return json.dumps({"version_info": str(version), "resources": [resource]})
+
+
+def thresholds(**limits: int) -> Config:
+    """Circuit breakers of a cluster."""
+    return {"thresholds": [limits]}
 
 
 def from_file(name: str) -> Config:
@@ -61,11 +71,14 @@ BED = Bed(
             {**endpoint("a"), "load_balancing_weight": 1},
             {**endpoint("b"), "load_balancing_weight": 3},
         ),
+        cluster("one-request", "a", circuit_breakers=thresholds(max_requests=1)),
+        cluster("no-retry", "a", circuit_breakers=thresholds(max_retries=0)),
+        cluster("one-waits", "a", circuit_breakers=thresholds(max_connections=1, max_pending_requests=1)),
+        cluster("two-connections", "a", circuit_breakers=thresholds(max_connections=2)),
+        cluster("two-each", "a", max_requests_per_connection=2),
         cluster("counted", "c"),
         cluster("counted-dead", endpoint("closed-port")),
-        cluster(
-            "counted-full", "c", circuit_breakers={"thresholds": [{"max_connections": 1, "max_pending_requests": 0}]}
-        ),
+        cluster("counted-full", "c", circuit_breakers=thresholds(max_connections=1, max_pending_requests=0)),
     ],
     upstreams={"a": DubboUpstream, "b": DubboUpstream, "c": DubboUpstream},
     files={"rds.json": table(1, "a")},
@@ -223,6 +236,46 @@ def test_given_up(proxy: World) -> None:
         assert reason(link.call("shop.Quick")) == "timeout"
         assert link.call().value == "a"
     upstream.close_connections()
+
+
+def at_once(proxy: World, service: str, count: int) -> dict[int, str]:
+    """What so many requests in one segment are answered with."""
+    dubbo_upstream(proxy).script(*[answer(delay_s=0.2)] * count)
+    with DubboLink(proxy) as link:
+        link.send(b"".join(tagged(proxy, id, service) for id in range(1, count + 1)))
+        frames = [link.raw.read() for _ in range(count)]
+    return {frame.id: reason(frame) or frame.value for frame in sorted(frames, key=lambda frame: frame.id)}
+
+
+@case("Breakers: of requests that wait, one may")
+def test_pending(proxy: World) -> None:
+    assert list(at_once(proxy, "shop.OneWaits", 4).values()) == ["a", "overflow", "overflow", "overflow"]
+
+
+@case("Breakers: connections; requests wait for one")
+def test_connections(proxy: World) -> None:
+    assert set(at_once(proxy, "shop.TwoConnections", 5).values()) == {"a"}
+    assert len({seen.connection for seen in dubbo_upstream(proxy).frames}) <= 2
+
+
+@case("Breakers: requests and retries", difference="rpc-breakers")
+def test_requests_and_retries(proxy: World) -> None:
+    found = list(at_once(proxy, "shop.OneRequest", 3).values())
+    assert found == (["a", "a", "a"] if proxy.kind is ProxyKind.ENVOY else ["a", "overflow", "overflow"])
+    dubbo_upstream(proxy).forget()
+    dubbo_upstream(proxy).script(close)
+    reply = call(proxy, "shop.NoRetry")
+    assert (reason(reply) or reply.value) == ("a" if proxy.kind is ProxyKind.ENVOY else "connection_termination")
+
+
+@case("Connections: so many requests each, and no more")
+def test_requests_per_connection(proxy: World) -> None:
+    upstream = dubbo_upstream(proxy)
+    with DubboLink(proxy) as link:
+        for _ in range(5):
+            assert link.call("shop.TwoEach").value == "a"
+    numbers = [seen.connection for seen in upstream.frames]
+    assert max(numbers.count(number) for number in numbers) == 2
 
 
 @case("Statistics of clusters: requests, connections that fail, what does not fit")

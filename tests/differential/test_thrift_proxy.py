@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.differential.bed import Bed, cluster, endpoint
+from tests.differential.bed import Bed, cluster, endpoint, file_log
 from tests.differential.pair import case
 from tests.differential.rpc_bed import thrift_listener
 from tests.differential.rpc_link import ThriftLink, thrift_call, thrift_upstream
@@ -57,6 +57,8 @@ BED = Bed(
         thrift_listener("thrift", ROUTES, transport="FRAMED", protocol="BINARY"),
         thrift_listener("compact", ROUTES, transport="FRAMED", protocol="COMPACT"),
         thrift_listener("auto", ROUTES),
+        thrift_listener("counted", ROUTES),
+        thrift_listener("logged", ROUTES, access_log=[file_log("logged")]),
         thrift_listener("rest", REST, transport="FRAMED", protocol="BINARY"),
         thrift_listener("all", "[{match: {method_name: ''}, route: {cluster: a}}]"),
         thrift_listener("passed", ROUTES, transport="FRAMED", protocol="BINARY", payload_passthrough=True),
@@ -368,6 +370,46 @@ def test_client_leaves(proxy: World, how: str) -> None:
             link.raw.reset()
     assert upstream.wait_until(lambda: bool(gone)) and gone[0].wait_gone(3.0)
     assert thrift_call(proxy).value == "a"
+
+
+@case("Thrift: statistics", difference="rpc-proxy-figures")
+def test_statistics(proxy: World) -> None:
+    thrift_upstream(proxy).script(answer(), answer("declared", field=1), answer(kind=EXCEPTION, body=b"\0"))
+    with ThriftLink(proxy, "counted") as link:
+        for _ in range(4):
+            link.call()
+        link.call("nope")
+    if proxy.kind is ProxyKind.ENVOY:
+        names = {
+            "request_call": 4,
+            "response_success": 2,
+            "response_error": 1,
+            "response_exception": 2,
+            "route_missing": 1,
+        }
+    else:
+        names = {
+            "downstream_rq_total": 5,
+            "downstream_rq_error": 3,
+            "downstream_rq_local": 1,
+            "downstream_rq_flag.NR": 1,
+        }
+    proxy.expect_stats({f"thrift.counted.{name}": value for name, value in names.items()})
+
+
+@case("Thrift: each call is logged", difference="rpc-proxy-log")
+def test_log(proxy: World) -> None:
+    with ThriftLink(proxy, "logged") as link:
+        link.call()
+        link.call("nope")
+    good, bad = proxy.logs("logged", 2)
+    assert int(good.received) > 0
+    assert int(good.sent) > 0
+    if proxy.kind is ProxyKind.ENVOY:
+        assert (good.status, good.cluster, bad.flags, bad.details) == ("0", "-", "-", "-")
+    else:
+        assert (good.status, good.cluster, good.method, good.protocol) == ("200", "a", "get", "thrift")
+        assert (bad.status, bad.flags, bad.details, bad.method) == ("404", "NR", "route_not_found", "nope")
 
 
 @case("Thrift: many connections")
