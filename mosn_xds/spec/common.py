@@ -56,7 +56,8 @@ class StringMatch(Spec, frozen=True):
 
 
 class HeaderMatch(Spec, frozen=True):
-    """envoy.config.route.v3.HeaderMatcher. At most one of `string`, `range`, `present`; none means "is present"."""
+    """envoy.config.route.v3.HeaderMatcher. At most one of `string`, `range`, `present`; none means "is
+    present". `name` is in the case in which it was given, for properties of RPCs; of HTTP's headers it means any."""
 
     name: str
     string: StringMatch | None = None

@@ -46,7 +46,7 @@ class ValueTest(Spec, frozen=True, tag="value"):
 
 
 class PropertyTest(Spec, frozen=True, tag="property"):
-    """A property as a header matcher sees it; its name is lower-case, and stands for any case."""
+    """A property as a header matcher sees it: its name in its own case first, then in any."""
 
     header: HeaderMatch
 

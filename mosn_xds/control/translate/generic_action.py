@@ -112,4 +112,4 @@ def _take_hash_policy(take: Take) -> HashPolicy:
     terminal = take.flag("terminal")
     if take.flag("source_ip"):
         return SourceIpHash(terminal)
-    return HeaderHash(take.text("property_name").lower(), terminal=terminal)
+    return HeaderHash(take.text("property_name"), terminal=terminal)

@@ -44,7 +44,7 @@ def take_string_match(take: Take, context: Context) -> StringMatch:
 
 def take_header_match(take: Take, context: Context) -> HeaderMatch:
     """route.HeaderMatcher, the deprecated forms included."""
-    name = take.text("name").lower()
+    name = take.text("name")
     invert = take.flag("invert_match")
     as_empty = take.flag("treat_missing_header_as_empty")
     string = take.child("string_match")

@@ -63,6 +63,8 @@ class Head:
     fields: Fields
     version: Version
     names: dict[bytes, bytes] | None
+    keeps_case: ClassVar[bool] = False
+    """Whether the names of fields are in the case in which they came, as those of RPCs are."""
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a field, of repeated ones joined by ``,`` as Envoy joins them for matching; None when absent."""

@@ -11,7 +11,11 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class HeadView(Protocol):
-    """A request's or response's header fields."""
+    """A request's or response's header fields. With `keeps_case` their names are in any case, and `get_all` knows what to
+    make of that."""
+
+    @property
+    def keeps_case(self) -> bool: ...
 
     @property
     def fields(self) -> Fields: ...

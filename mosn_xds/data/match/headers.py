@@ -3,7 +3,8 @@
 Envoy's table for a header that is missing: a match for presence says so; any other match fails, with `invert` too. With
 `treat_missing_as_empty` a missing header is a present one with an empty value, for every kind of match. A repeated header
 matches when one of its values does (Envoy since 1.37.1: tested one by one, never joined), and with `invert` when none
-does. Names that begin with a colon, and ``host``, are the head's attributes.
+does. Names that begin with a colon, and ``host``, are the head's attributes. Of heads that keep the case of names, as those
+of RPCs do, the matcher's name is looked for in its own case, and if it is not there, in any.
 """
 
 import re
@@ -44,13 +45,21 @@ def compile_header(match: HeaderMatch) -> HeaderPredicate:
 
         return pseudo_matches
 
+    given = match.name.encode()
+
     def matches(head: HeadView) -> bool:
         missing = True
-        for key, value in head.fields:
-            if key == name:
+        if head.keeps_case:
+            for value in head.get_all(given):
                 if test(value):
                     return not invert
                 missing = False
+        else:
+            for key, value in head.fields:
+                if key == name:
+                    if test(value):
+                        return not invert
+                    missing = False
         return if_missing if missing else invert
 
     return matches
@@ -63,7 +72,11 @@ def _compile_presence(name: bytes, match: HeaderMatch) -> HeaderPredicate:
     if _is_pseudo(name):
         return lambda head: bool(head.get_all(name)) == wanted
 
+    given = match.name.encode()
+
     def matches(head: HeadView) -> bool:
+        if head.keeps_case:
+            return bool(head.get_all(given)) == wanted
         for key, _ in head.fields:
             if key == name:
                 return wanted

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.data.match.domains import DomainTable
-from mosn_xds.data.match.head import Fields, HeadView, PeerView, RequestView
+from mosn_xds.data.match.head import PeerView, RequestView
 from mosn_xds.data.match.headers import compile_header
 from mosn_xds.data.match.routes import Planner, Route
 from mosn_xds.data.match.strings import compile_string
@@ -192,8 +192,7 @@ def compile_predicate(predicate: spec.RpcPredicate) -> _Predicate:
     if isinstance(predicate, spec.ValueTest):
         return _compile_value(predicate)
     if isinstance(predicate, spec.PropertyTest):
-        holds = compile_header(predicate.header)
-        return lambda head: holds(_AnyCase(head))
+        return compile_header(predicate.header)
     if isinstance(predicate, spec.Not):
         negated = compile_predicate(predicate.predicate)
         return lambda head: not negated(head)
@@ -214,16 +213,3 @@ def _compile_value(test: spec.ValueTest) -> _Predicate:
         return value is not None and matches(value)
 
     return holds
-
-
-class _AnyCase:
-    """A head whose properties answer to lower-case names, as header matchers ask for them."""
-
-    __slots__ = ("_head", "fields")
-
-    def __init__(self, head: HeadView) -> None:
-        self._head = head
-        self.fields: Fields = [(name.lower(), value) for name, value in head.fields]
-
-    def get_all(self, name: bytes) -> list[bytes]:
-        return [value for field, value in self.fields if field == name] or self._head.get_all(name)

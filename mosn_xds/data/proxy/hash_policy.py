@@ -59,7 +59,7 @@ def _compile(policy: HashPolicy) -> _Method:
 
 
 def _by_header(policy: HeaderHash) -> _Method:
-    name = policy.name.lower().encode()
+    name = policy.name.encode()  # in lower case, if it is HTTP's
     rewrite = Substitution(policy.regex_rewrite) if policy.regex_rewrite is not None else None
 
     def method(head: RequestHead | None, connection: ConnectionInfo, cookies: list[bytes]) -> int | None:

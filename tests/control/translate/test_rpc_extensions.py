@@ -202,7 +202,7 @@ def test_a_route_does_more(way: Any) -> None:
     assert action.retry == RetryPolicy(
         ("connect-failure", "refused-stream", "reset"), num_retries=2, per_try_timeout_s=0.5
     )
-    assert action.hash_policy == (HeaderHash("tenant", terminal=True), SourceIpHash())
+    assert action.hash_policy == (HeaderHash("Tenant", terminal=True), SourceIpHash())
     assert action.mirrors == (Mirror("shadow", fraction=Fraction(5)),)
     assert found.headers == HeaderOps(
         (HeaderValue("targetApp", (FormatText("shop"),), AppendAction.OVERWRITE_IF_EXISTS_OR_ADD),),

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mosn_xds.data.codec.head import Version
+from mosn_xds.data.codec.rpc.messages import RpcRequest
 from mosn_xds.data.match.headers import compile_header, first_value
 from mosn_xds.spec.common import HeaderMatch, StringMatch, StringMatchKind
 from tests.support.heads import request, response
@@ -91,3 +93,22 @@ def test_the_first_of_repeated_values_is_the_value():
     assert first_value(head, b"x") == b"1"
     assert first_value(head, b"y") is None
     assert first_value(head, b":path") == b"/"
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "matched"),
+    [
+        ("targetApp", {"targetApp": "a"}, True),
+        ("targetApp", {"targetapp": "a"}, True),
+        ("targetapp", {"targetApp": "a"}, True),
+        ("targetApp", {"targetapp": "a", "targetApp": "b"}, False),
+        ("targetapp", {"targetapp": "a", "targetApp": "b"}, True),
+        ("targetApp", {"targetApp": "b"}, False),
+        ("targetApp", {}, False),
+    ],
+)
+def test_properties_of_rpcs_are_found_in_their_own_case_first(name, properties, matched):
+    fields = [(key.encode(), value.encode()) for key, value in properties.items()]
+    head = RpcRequest.of(Version("test"), b"", 1, properties=fields)
+    assert compile_header(HeaderMatch(name, string=A))(head) is matched
+    assert compile_header(HeaderMatch(name, present=True))(head) is bool(properties)

@@ -3,6 +3,8 @@
 import pytest
 import xxhash
 
+from mosn_xds.data.codec.head import Version
+from mosn_xds.data.codec.rpc.messages import RpcRequest
 from mosn_xds.data.proxy.hash_policy import HashPolicies, cookie_value
 from mosn_xds.spec.common import RegexRewrite
 from mosn_xds.spec.route import CookieHash, HeaderHash, QueryHash, SourceIpHash
@@ -23,10 +25,16 @@ def compute(head, *policies):
 def test_each_kind_of_policy_hashes_its_value():
     head = request("/?q=foo&q=bar", ("x-user", "foo"), ("cookie", "a=b; sid=foo"))
     assert xx("foo") == FOO
-    assert compute(head, HeaderHash("X-User")) == FOO
+    assert compute(head, HeaderHash("x-user")) == FOO
     assert compute(head, CookieHash("sid")) == FOO
     assert compute(head, QueryHash("q")) == FOO
     assert compute(head, SourceIpHash()) == xx("10.1.2.3")
+
+
+def test_a_property_of_an_rpc_is_found_in_its_own_case_first():
+    head = RpcRequest.of(Version("test"), b"", 1, properties=[(b"user", b"bar"), (b"User", b"foo")])
+    assert compute(head, HeaderHash("User")) == FOO
+    assert compute(head, HeaderHash("USER")) == xx("foo", xx("bar"))
 
 
 def test_without_a_value_there_is_no_hash():

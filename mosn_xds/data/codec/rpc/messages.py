@@ -10,6 +10,7 @@ its id; `edited` tells.
 """
 
 from enum import IntEnum
+from typing import ClassVar
 
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 
@@ -46,6 +47,7 @@ class RpcRequest(RequestHead, gc=False):
     kind: Kind = Kind.REQUEST
     timeout_s: float | None = None
     original: Fields | None = None
+    keeps_case: ClassVar[bool] = True
     limit_s: float | None = None
 
     @classmethod
