@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from mosn_xds.control.bootstrap.stats import DEFAULT_TAGS
+from mosn_xds.control.bootstrap.stats import DEFAULT_TAGS, RPC_TAGS
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_]")
 
@@ -17,7 +17,9 @@ _UNSAFE = re.compile(r"[^a-zA-Z0-9_]")
 class TagExtractor:
     """Splits stat names into the name without tags and the tags. Results are cached: names repeat for ever."""
 
-    def __init__(self, rules: Sequence[tuple[str, str]] = DEFAULT_TAGS, fixed: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, rules: Sequence[tuple[str, str]] = (*DEFAULT_TAGS, *RPC_TAGS), fixed: Sequence[tuple[str, str]] = ()
+    ) -> None:
         """`rules` are tags (name, expression) in the order in which they are tried; `fixed` ones (name, value) are on every
         stat, the first of a name counts.
 

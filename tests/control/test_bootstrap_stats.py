@@ -38,6 +38,14 @@ def test_default_tags_are_there_unless_switched_off() -> None:
     assert split(named, name) == ("cluster.books.upstream_rq", {"envoy.response_code": "200"})
 
 
+def test_the_methods_of_rpc_proxies_have_their_tags_even_where_envoys_defaults_are_switched_off() -> None:
+    name = "generic_proxy.shop.rpc.dubbo.com.shop.Cart.get.rq_total"
+    tags = {"protocol": "dubbo", "service": "com.shop.Cart", "method": "get"}
+    expected = "generic_proxy.shop.rq_total", {f"mosn_xds.rpc_{tag}": value for tag, value in tags.items()}
+    assert split(load({"use_all_default_tags": False}), name) == expected
+    assert split(load_bootstrap(None, "{}"), name) == expected
+
+
 @pytest.mark.parametrize(
     ("regex", "name", "expected"),
     [

@@ -33,12 +33,15 @@ DEFAULT_TAGS: tuple[tuple[str, str], ...] = (
     ("envoy.virtual_cluster", r"^vhost\.(?:[^.]+\.)?vcluster\.(([^.]+)\.)"),
     ("envoy.route", r"^vhost\.(?:[^.]+\.)?route\.(([^.]+)\.)"),
     ("envoy.rds_route_config", r"^http\..*?rds\.((.+?)\.)(?:config_reload|init_fetch|update_|version)"),
+)
+"""Envoy's default tags of the statistics that there are here. Several of one name are tried in order."""
+
+RPC_TAGS: tuple[tuple[str, str], ...] = (
     ("mosn_xds.rpc_protocol", r"\.(rpc\.([^.]+)\.).+\.[^.]+\.rq_(?:total|error|time)$"),
     ("mosn_xds.rpc_service", r"\.rpc\.[^.]+\.((.+)\.)[^.]+\.rq_(?:total|error|time)$"),
     ("mosn_xds.rpc_method", r"\.rpc\.[^.]+\..+\.(([^.]+)\.)rq_(?:total|error|time)$"),
 )
-"""Envoy's default tags of the statistics that there are here, and those of the methods of RPC proxies. Several of one name
-are tried in order."""
+"""Of the methods of RPC proxies; `use_all_default_tags`, which is about Envoy's, leaves them alone."""
 
 _TAGS_OF_ABSENT_STATS = frozenset(
     f"envoy.{name}"
@@ -77,7 +80,7 @@ class StatTag:
 class StatsSettings:
     """stats_config, with the default tags in their place and those of the command line before all others."""
 
-    tags: tuple[StatTag, ...] = tuple([StatTag(name, regex) for name, regex in DEFAULT_TAGS])
+    tags: tuple[StatTag, ...] = tuple([StatTag(name, regex) for name, regex in (*DEFAULT_TAGS, *RPC_TAGS)])
     patterns: StatsPatterns = EVERYTHING
     buckets: tuple[BucketRule, ...] = ()
 
@@ -87,9 +90,10 @@ def take_stats(bootstrap: Take, context: Context, universal: Sequence[tuple[str,
     if bootstrap.has("stats_flush_interval"):
         bootstrap.ignore("stats_flush_interval", "figures are brought up to date every second, and there are no sinks")
     tags = [StatTag(name, fixed_value=value) for name, value in universal]
+    own = [StatTag(name, regex) for name, regex in RPC_TAGS]
     take = bootstrap.child("stats_config")
     if take is None:
-        return StatsSettings((*tags, *_defaults()))
+        return StatsSettings((*tags, *_defaults(), *own))
     for one in take.children("stats_tags"):
         tags += _take_tag(one)
     if take.wrapped_flag("use_all_default_tags") is not False:
@@ -100,7 +104,7 @@ def take_stats(bootstrap: Take, context: Context, universal: Sequence[tuple[str,
         bounds = tuple(sorted(one.left.pop("buckets", ())))
         if match is not None:
             buckets.append(BucketRule(take_string_match(match, context), bounds))
-    return StatsSettings(tuple(tags), _take_patterns(take.child("stats_matcher"), context), tuple(buckets))
+    return StatsSettings((*tags, *own), _take_patterns(take.child("stats_matcher"), context), tuple(buckets))
 
 
 def _defaults(name: str | None = None) -> list[StatTag]:
