@@ -25,7 +25,9 @@ from mosn_xds.data.proxy.rpc.calls import MOST_METHODS, MethodStats
 from mosn_xds.data.proxy.rpc.connection import MOST_BYTES, MOST_STREAMS
 from mosn_xds.data.proxy.rpc.stats import RpcStats
 from mosn_xds.data.upstream.rpc import RpcUpstreamStats
+from mosn_xds.spec.common import StringMatch, StringMatchKind
 from mosn_xds.spec.format import OPERATORS
+from mosn_xds.spec.stats_matcher import StatsMatcher, StatsPatterns
 from tests.support import bolt, dubbo_peer, thrift_peer
 from tests.support.authority import Authority
 from tests.support.bolt_peer import BoltUpstream, call
@@ -123,6 +125,14 @@ def test_the_operators_and_statistics_are_there() -> None:
     assert len(names) > 8 and set(names) <= known
     for name in RpcUpstreamStats.COUNTERS:
         assert f"`{name}`" in TEXT
+
+
+def test_istios_matcher_lets_the_figures_of_methods_through() -> None:
+    pattern = re.search(r"`inclusionRegexps: \['(.+)'\]`", TEXT)
+    assert pattern is not None
+    matcher = StatsMatcher(StatsPatterns(True, (StringMatch(StringMatchKind.REGEX, pattern[1]),)))
+    assert matcher.allows("generic_proxy.till.rpc.bolt.com.shop.Till:1.0.sell.rq_total")
+    assert not matcher.allows("generic_proxy.till.downstream_rq_total")
 
 
 def test_zero_configuration() -> None:
