@@ -120,8 +120,10 @@ class Engine:
                     self._decode_routes.decode(item.raw), self._planner, previous
                 )
             elif item.kind is Kind.RPC_ROUTE_TABLE:
+                rpc_slot = self.context.rpc_route_slots.get(item.name)
+                rpc_previous = rpc_slot.current if rpc_slot is not None else None
                 self._rpc_routes[item.name] = RpcTable.build(
-                    self._decode_rpc_routes.decode(item.raw), self._rpc_planner
+                    self._decode_rpc_routes.decode(item.raw), self._rpc_planner, rpc_previous
                 )
             else:
                 self._listeners.stage(self._decode_listener.decode(item.raw))

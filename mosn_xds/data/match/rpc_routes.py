@@ -36,21 +36,34 @@ _Leaf = Callable[[route_spec.Route], Route]
 
 
 class RpcHost:
-    """One compiled virtual host."""
+    """One compiled virtual host. Routes that `previous` has just so are taken over: compiling them is what takes time."""
 
-    __slots__ = ("_walk", "name", "routes", "spec")
+    __slots__ = ("_walk", "name", "origin", "routes", "spec")
 
     require_tls: ClassVar[route_spec.TlsRequirement] = route_spec.TlsRequirement.NONE
 
-    def __init__(self, host: spec.RpcVirtualHost, table: route_spec.RouteTable, planner: Planner) -> None:
+    def __init__(
+        self,
+        host: spec.RpcVirtualHost,
+        table: route_spec.RouteTable,
+        planner: Planner,
+        previous: "RpcHost | None" = None,
+    ) -> None:
         self.name = host.name
+        self.origin = host
         self.spec = route_spec.VirtualHost(host.name, host.domains)
         """As the planner sees it."""
         self.routes: list[Route] = []
         """In the order of the configuration."""
 
+        known = {}
+        if previous is not None and previous.spec == self.spec:
+            known = {route.spec: route for route in previous.routes}
+
         def leaf(route: route_spec.Route) -> Route:
-            compiled = Route(route, planner(table, self.spec, route), dict(route.per_filter))
+            compiled = known.get(route)
+            if compiled is None:
+                compiled = Route(route, planner(table, self.spec, route), dict(route.per_filter))
             self.routes.append(compiled)
             return compiled
 
@@ -79,13 +92,19 @@ class RpcTable:
         self._domains = domains
 
     @classmethod
-    def build(cls, table: spec.RpcRouteTable, planner: Planner) -> "RpcTable":
-        """Compile `table`. Raises ConfigError with the field path of what cannot be used."""
+    def build(cls, table: spec.RpcRouteTable, planner: Planner, previous: "RpcTable | None" = None) -> "RpcTable":
+        """Compile `table`; what `previous` has just so is taken over. Raises ConfigError with the field path of what cannot
+        be used."""
         frame = route_spec.RouteTable(table.name)
+        known = {host.name: host for host in previous.virtual_hosts} if previous is not None else {}
         hosts = []
         for position, host in enumerate(table.virtual_hosts):
+            had = known.get(host.name)
+            if had is not None and had.origin == host:
+                hosts.append(had)
+                continue
             try:
-                hosts.append(RpcHost(host, frame, planner))
+                hosts.append(RpcHost(host, frame, planner, had))
             except ConfigError as error:
                 raise error.under(f"virtual_hosts[{position}]") from None
         return cls(frame, DomainTable(tuple([host.domains for host in table.virtual_hosts]), any_case=False), hosts)

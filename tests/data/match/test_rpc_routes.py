@@ -212,6 +212,30 @@ def test_a_route_has_its_plan_its_weights_and_its_filters():
     assert built.spec.internal_only_headers == ()
 
 
+def test_what_has_not_changed_is_taken_over():
+    planned: list[str] = []
+
+    def build(previous: RpcTable | None, **ways: str) -> RpcTable:
+        def planner(table, host, route):
+            planned.append(route.name)
+            return object()
+
+        hosts = [
+            spec.RpcVirtualHost("same", ("a",), RpcMatcher(no_match=to("same"))),
+            spec.RpcVirtualHost("rest", ("*",), mapped(METHOD, {key: to(name) for key, name in ways.items()})),
+        ]
+        return RpcTable.build(spec.RpcRouteTable("table", tuple(hosts)), planner, previous)
+
+    first = build(None, buy="x", sell="y")
+    assert planned == ["same", "x", "y"]
+    second = build(first, buy="z", sell="y")
+    assert planned == ["same", "x", "y", "z"]
+    assert second.virtual_hosts[0] is first.virtual_hosts[0]
+    assert second.virtual_hosts[1].routes[1] is first.virtual_hosts[1].routes[1]
+    assert [matched(second, request(method=method)) for method in ("buy", "sell")] == ["z", "y"]
+    assert [matched(first, request(method=method)) for method in ("buy", "sell")] == ["x", "y"]
+
+
 def test_a_bad_expression_is_refused_with_its_place():
     good = spec.RpcVirtualHost("good", ("a",))
     bad = spec.RpcVirtualHost("bad", ("b",), listed((is_(METHOD, "(", REGEX), to("x"))))
