@@ -131,9 +131,7 @@ class World:
         server = secured("DownstreamTlsContext", "spiffe://mesh/ns/shop/sa/callee", require_client_certificate=True)
         client = secured("UpstreamTlsContext", "spiffe://mesh/ns/shop/sa/caller")
         servers = [upstream.port for upstream in self.upstreams]
-        self.served = Served(
-            folder,
-            self.listener("plain", tcp_proxy("plain", "servers")),
+        self.others = [
             self.listener("caller", tcp_proxy("caller", "callee")),
             self.listener("other", tcp_proxy("other", "declared")),
             self.listener("callee", _EXCHANGE, tcp_proxy("callee", "servers"), transport_socket=server),
@@ -141,8 +139,12 @@ class World:
             cluster("servers", *servers),
             cluster("callee", self.ports["callee"], transport_socket=client, filters=[_EXCHANGE]),
             cluster("declared", self.ports["declared"], transport_socket=client, filters=[_EXCHANGE]),
-            node=node("bolt,dubbo"),
-        )
+        ]
+        self.served = Served(folder, self.plain("plain"), *self.others, node=node("bolt,dubbo"))
+
+    def plain(self, stat_prefix: str) -> dict[str, Any]:
+        """The plain listener; its chain is another one with another `stat_prefix`."""
+        return self.listener("plain", tcp_proxy(stat_prefix, "servers"))
 
     def listener(self, name: str, *filters: dict[str, Any], **chain: Any) -> dict[str, Any]:
         return listener(name, self.ports[name], *filters, **chain)
@@ -281,6 +283,24 @@ def test_short_sessions_are_tcp_with_their_ends(world: World) -> None:
         assert (bytes(talk.received), talk.ended) == (data, True)
         (line,) = world.lines("plain", 1, skip=number)
         assert (line.status, line.received, line.cluster) == ("0", str(len(data)), "servers")
+
+
+def test_connections_outlive_a_change_of_their_chain(world: World) -> None:
+    wire = WIRES[BOLT]
+    with ExitStack() as stack:
+        used = [stack.enter_context(world.join()) for _ in range(12)]  # so that both workers have some
+        for upstream in world.upstreams:
+            upstream.patience_s = 30.0
+        unused = stack.enter_context(world.join())  # has an upstream soon, and has not said what it is
+        for sock in used:
+            call(sock, wire, 1)
+        world.served.push(world.plain("changed"), *world.others)
+        world.figures_with("rpc.changed.", downstream_cx_active=12)
+        for sock in (*used, unused):
+            call(sock, wire, 2)
+        figures = world.figures_with("rpc.changed.", downstream_rq_total=26)
+        assert figures["downstream_cx_active"] == 13
+        assert "downstream_cx_active" not in world.figures("rpc.plain.")
 
 
 def test_a_reset_reaches_the_server(world: World) -> None:

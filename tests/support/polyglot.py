@@ -8,7 +8,6 @@ from tests.support.rpc_wires import WIRES, answers
 from tests.support.server import Server, Stream
 
 GREETING = b"220 "
-_PATIENCE_S = 0.1
 
 
 @dataclass
@@ -22,10 +21,11 @@ class Conversation:
 
 
 class Polyglot(Server):
-    """See the module. `conversations` are in the order of the connections."""
+    """See the module. `conversations` are in the order of the connections; who says nothing for `patience_s` is greeted."""
 
     def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.conversations: list[Conversation] = []
+        self.patience_s = 0.1
         super().__init__(name, host, port)
 
     @property
@@ -39,7 +39,7 @@ class Polyglot(Server):
         talk = Conversation()
         with self.changed:
             self.conversations.append(talk)
-        sock.settimeout(_PATIENCE_S)
+        sock.settimeout(self.patience_s)
         rest = b""
         with contextlib.suppress(OSError):
             while True:

@@ -35,6 +35,7 @@ class Chain:
     """
 
     __slots__ = (
+        "_heir",
         "_owner",
         "_replaced",
         "close_reason",
@@ -62,6 +63,7 @@ class Chain:
         self.spec = chain
         self._owner: ChainOwner | None = owner
         self._replaced = False
+        self._heir: Chain | None = None
         self.drain = DrainState(context.drain, modify_only=drain_modify_only)
         self.connections: set[Served] = set()
         self.guards: list[NetworkRbacFilter] = []
@@ -123,13 +125,16 @@ class Chain:
     def connection_replaced(self, connection: Served, heir: Served) -> None:
         """A connection's protocol is known now, and who serves that has taken it over."""
         self.connections.discard(connection)
-        self.connections.add(heir)
+        if self._heir is None or not self._heir.take_over(heir):
+            self.connections.add(heir)
+        elif not self.connections:
+            self._retire()
 
     def begin_drain(self, drain: Drain, heirs: Iterable["Chain"] = ()) -> None:
         """The chain was replaced by `heirs`, or removed. RPC connections go on under an heir that differs in its proxy only."""
         self.drain.own = drain
         self._replaced = True
-        heir = next((one for one in heirs if one is not self and one.admits_alike(self)), None)
+        heir = self._heir = next((one for one in heirs if one is not self and one.admits_alike(self)), None)
         if heir is not None:
             for connection in list(self.connections):
                 if heir.take_over(connection):
@@ -166,6 +171,7 @@ class Chain:
 
     def _retire(self) -> None:
         terminal, self.terminal = self.terminal, None
+        self._heir = None
         if terminal is not None:
             terminal.close()
         # The listener that built this chain has it in its hands: without the link neither is in a cycle.
