@@ -66,9 +66,9 @@ differential-compiled: compiled
 # Our own messages, compiled into mosn_xds/extensions. The compiler is of the version that xds-protos was made with, which is
 # older than the protobuf it runs with: it has a folder of its own.
 proto: setup
-	test -d build/proto-tools || \
-	$(BIN)/python -m pip install --quiet --no-deps --target build/proto-tools grpcio-tools==1.76.0
-	PYTHONPATH=build/proto-tools $(BIN)/python proto/generate.py
+	test -d $(VENV)/proto-tools || \
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/proto-tools grpcio-tools==1.76.0
+	PYTHONPATH=$(VENV)/proto-tools $(BIN)/python proto/generate.py
 
 bench: setup
 	$(BIN)/python -m bench

@@ -6,7 +6,7 @@ is that of the version that xds-protos was made with, so that both work with the
 
 import importlib
 import re
-import sys
+import tempfile
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -50,7 +50,5 @@ def compile_protos(*options: str, descriptors: Path) -> None:
 
 
 if __name__ == "__main__":
-    root = HERE.parent
-    (root / "build").mkdir(exist_ok=True)
-    compile_protos(f"--python_out={root}", descriptors=root / "build" / "imported.binpb")
-    sys.exit(0)
+    with tempfile.TemporaryDirectory() as folder:
+        compile_protos(f"--python_out={HERE.parent}", descriptors=Path(folder) / "imported.binpb")

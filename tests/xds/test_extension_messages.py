@@ -16,7 +16,7 @@ from mosn_xds.xds.messages import message_class
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "proto").rglob("*.proto"))
-TOOLS = ROOT / "build" / "proto-tools"
+TOOLS = ROOT / ".venv" / "proto-tools"
 """Where `make proto` puts the compiler."""
 MODULES = (codec_pb2, inspector_pb2, route_pb2)
 MESSAGES = [message for module in MODULES for message in module.DESCRIPTOR.message_types_by_name.values()]
