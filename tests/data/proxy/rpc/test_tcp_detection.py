@@ -1,6 +1,7 @@
 """TCP chains whose connections may speak RPC protocols: those are served call by call, all others byte by byte."""
 
 import gc
+import random
 import socket
 import weakref
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import trio
 
+from mosn_xds.data.codec.rpc import RpcProtocol
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
+from mosn_xds.data.proxy.rpc.detect import detect
 from mosn_xds.data.proxy.rpc.tcp_detection import rpc_proxy
 from mosn_xds.spec.listener import TcpCluster, TcpProxy
 from mosn_xds.spec.route import RouteAction, SourceIpHash
@@ -327,3 +330,36 @@ def test_the_proxy_without_protocols_is_not_concerned() -> None:
         assert peer.stream.socket.family == socket.AF_INET
 
     play_tcp(story)
+
+
+BEGINNINGS = (b"", b"\x01", b"\x02\x01", b"\xda\xbb", CALL[:4], dubbo_peer.request(1)[:2], b"GET ", b"\x16\x03\x01")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_no_rpc_arrives_whole_however_it_is_cut(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def one(stage: Stage, upstream: Upstream, number: int) -> None:
+        data = chance.choice(BEGINNINGS) + chance.randbytes(chance.choice((0, 3, 60, 5000, 200_000)))
+        if isinstance(detect(stage.proxy.rpc.protocols, data), RpcProtocol):  # type: ignore[attr-defined]
+            return
+        client = stage.client()
+        at = 0
+        while at < len(data):
+            size = chance.choice((1, 2, 5, 100, 65536))
+            await client.stream.send_all(data[at : at + size])
+            at += size
+            if chance.random() < 0.3 and at < 50:
+                await later(stage.world, chance.choice((0.001, 0.004)))
+        await client.stream.send_eof()
+        peer = await upstream.accept()
+        assert await peer.closed() == data, number
+        await peer.stream.send_all(b"got it")
+        await peer.close()
+        assert await client.read_all() == b"got it"
+
+    async def story(stage: Stage, upstream: Upstream) -> None:
+        for number in range(12):
+            await one(stage, upstream, number)
+
+    play(story, 0.003)
