@@ -77,8 +77,10 @@ class Context:
             part = self._old.get(part_key) or self._make(parent, key, raw, make)
             if not part.report.files:  # what a file holds is not in `raw`
                 self._remember(part_key, part)
-        if not part.report.is_empty:
-            parent.report.merge(part.report, parent.path(key))
+        found = part.report
+        if not found.is_empty:
+            told = found.unread or found.warnings  # where it stands is only for these
+            parent.report.merge(found, parent.path(key) if told else "")
         return cast(T, part.value)
 
     def _make(self, parent: Take, key: str, raw: bytes, make: Callable[[Report], object]) -> _Part:
