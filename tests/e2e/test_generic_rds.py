@@ -16,6 +16,7 @@ from tests.support.served import Served
 
 TYPE = "type.googleapis.com"
 GENERIC = f"{TYPE}/envoy.extensions.filters.network.generic_proxy"
+DUBBO_PROXY = f"{TYPE}/envoy.extensions.filters.network.dubbo_proxy"
 ADS = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -56,7 +57,8 @@ class World:
     """A listener whose route table comes on its own, in front of two servers that answer with their names."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = PortAllocator().take()
+        ports = PortAllocator()
+        self.port, self.older_port = ports.take(), ports.take()
         self.upstreams = [DubboUpstream("first"), DubboUpstream("second")]
         # State of the world: with delta Pilot says at once that there is no table, and nobody waits for it.
         self.served = Served(folder, *self.resources(), delta=False, wait_ready=False)
@@ -78,18 +80,29 @@ class World:
             "generic_rds": {"config_source": ADS, "route_config_name": "calls"},
             "filters": [router],
         }
+        return self.listening("dubbo", self.port, proxy)
+
+    def older_listener(self) -> dict[str, Any]:
+        """dubbo_proxy, with a table of the same name."""
+        drds = {"config_source": ADS, "route_config_name": "calls"}
+        proxy = {"@type": f"{DUBBO_PROXY}.v3.DubboProxy", "stat_prefix": "older", "drds": drds}
+        return self.listening("older", self.older_port, proxy)
+
+    def listening(self, name: str, port: int, proxy: dict[str, Any]) -> dict[str, Any]:
         return {
             "@type": f"{TYPE}/envoy.config.listener.v3.Listener",
-            "name": "dubbo",
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.port}},
+            "name": name,
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
             "filter_chains": [{"filters": [{"name": "generic", "typed_config": proxy}]}],
         }
 
     def push(self, *tables: dict[str, Any], listener: bool = True) -> None:
         self.served.push(*self.resources(*tables, listener=listener))
 
-    def call(self, service: str = "shop.Cart", attachments: dict[str, str] | None = None) -> DubboFrame:
-        with DubboClient(self.port) as client:
+    def call(
+        self, service: str = "shop.Cart", attachments: dict[str, str] | None = None, *, port: int = 0
+    ) -> DubboFrame:
+        with DubboClient(port or self.port) as client:
             client.send(request(1, service, attachments=attachments))
             return client.read()
 
@@ -173,6 +186,20 @@ def test_a_route_edits_attachments_on_their_way(world: World) -> None:
     assert hessian.text("targetApp") + hessian.text("shop") in attachments
     assert hessian.text("path") in attachments
     assert b"traceId" not in attachments
+
+
+def test_tables_of_dubbo_proxy_are_others_of_the_same_name(world: World) -> None:
+    route = {"match": {"method": {"name": {"exact": "get"}}}, "route": {"cluster": "second"}}
+    older = {
+        "@type": f"{DUBBO_PROXY}.v3.MultipleRouteConfiguration",
+        "name": "calls",
+        "route_config": [{"name": "shop", "interface": "shop.*", "routes": [route]}],
+    }
+    world.push(table("first"), older, world.older_listener())
+    world.served.wait(lambda: "older" in world.served.proxy.admin("/listeners")[1])
+    assert world.call(port=world.older_port).value == "second"
+    assert world.call().value == "first"
+    assert {one["route_config"]["@type"] for one in world.route_configs()} == {GENERIC_ROUTES_URL, older["@type"]}
 
 
 def test_a_table_that_nobody_wants_any_more_is_forgotten(world: World) -> None:
