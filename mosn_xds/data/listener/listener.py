@@ -24,7 +24,7 @@ from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.observe.info import ConnectionInfo, StreamInfo
 from mosn_xds.data.proxy.context import WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream, Drain, Served
-from mosn_xds.data.proxy.rpc.protocols import build_protocols
+from mosn_xds.data.proxy.rpc.protocols import Protocols
 from mosn_xds.spec import listener as spec
 from mosn_xds.spec.common import Address
 
@@ -60,7 +60,9 @@ class Listener:
             else None
         )
         self._inspections: set[Inspection] = set()
-        self._protocols = [_protocols(one, place) for place, one in enumerate(listener.listener_filters)]
+        self._protocols = [
+            _protocols(one, place, context.protocols) for place, one in enumerate(listener.listener_filters)
+        ]
         self._superseded = False
         self._on_inspected: Callable[[], None] | None = None
         self._own_chains = 0
@@ -340,9 +342,9 @@ class Listener:
         self.supersede()
 
 
-def _protocols(listener_filter: spec.ListenerFilter, place: int) -> tuple[RpcProtocol, ...]:
+def _protocols(listener_filter: spec.ListenerFilter, place: int, protocols: Protocols) -> tuple[RpcProtocol, ...]:
     """What the filter looks for. Raises ConfigError."""
     try:
-        return build_protocols(listener_filter.protocols)
+        return protocols.build(listener_filter.protocols)
     except ConfigError as error:
         raise error.under(f"listener_filters[{place}]") from None

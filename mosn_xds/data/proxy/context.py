@@ -13,6 +13,7 @@ from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.getters import FormatEnvironment
 from mosn_xds.data.observe.log_file import LogFiles
 from mosn_xds.data.proxy.downstream import WorkerDrain
+from mosn_xds.data.proxy.rpc.protocols import Protocols
 from mosn_xds.data.upstream.manager import ClusterManager
 from mosn_xds.spec.feed import Configure
 
@@ -51,6 +52,7 @@ class WorkerContext:
         "limits",
         "local_ip",
         "log_files",
+        "protocols",
         "random",
         "reactor",
         "route_slots",
@@ -88,6 +90,7 @@ class WorkerContext:
         self.environment = FormatEnvironment(reactor.clock, random, socket.gethostname())
         self.route_slots: dict[str, RouteSlot] = {}
         self.rpc_route_slots: dict[str, RpcRouteSlot] = {}
+        self.protocols = Protocols()
 
     def route_slot(self, name: str) -> RouteSlot:
         """The slot of an RDS name; empty until its table comes."""

@@ -12,7 +12,7 @@ from mosn_xds.data.listener.inspect import Inspected, Inspection
 from mosn_xds.data.listener.stats import InspectorStats
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.info import ConnectionInfo
-from mosn_xds.data.proxy.rpc.protocols import build_protocols
+from mosn_xds.data.proxy.rpc.protocols import Protocols
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind, PortPredicate
 from mosn_xds.spec.rpc import ProtocolUse
@@ -43,7 +43,7 @@ class Guest:
         self.results: list[Inspected | None] = []
         self._over = trio.Event()
         self.stats = InspectorStats(StatRegistry())
-        protocols = [build_protocols(one.protocols) for one in filters]
+        protocols = [Protocols().build(one.protocols) for one in filters]
         self.inspection = Inspection(reactor, self.near, self.info, spec, self.stats, self._done, protocols)
 
     def _done(self, inspection: Inspection, result: Inspected | None) -> None:

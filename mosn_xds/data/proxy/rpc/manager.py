@@ -16,7 +16,6 @@ from mosn_xds.data.proxy.rpc.calls import CallStats
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.detect import DetectingConnection
 from mosn_xds.data.proxy.rpc.plan import rpc_planner
-from mosn_xds.data.proxy.rpc.protocols import build_protocols
 from mosn_xds.data.proxy.rpc.stats import RpcStats
 from mosn_xds.data.proxy.rpc.stream import RpcStream
 from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
@@ -52,7 +51,7 @@ class RpcManager(HttpConnectionManager):
             max_connection_duration_s=spec.max_connection_duration_s,
             stream_idle_timeout_s=None,
         )
-        self.protocols: tuple[RpcProtocol, ...] = build_protocols(spec.protocols)
+        self.protocols: tuple[RpcProtocol, ...] = context.protocols.build(spec.protocols)
         super().__init__(common, context, listener_prefix, direction)
         self.rpc = spec
         self.exchange = exchange
