@@ -130,6 +130,16 @@ def test_null_version(proxy: World) -> None:
             assert link.read().value == "a"
 
 
+@case("Frames: a string with a byte that continues nothing", difference="rpc-bad-text")
+def test_bad_text(proxy: World) -> None:
+    with DubboLink(proxy) as link:
+        link.send(frame(REQUEST, 0, 1, STRINGS[0] + b"\x02\xc2xx" + STRINGS[2] + STRINGS[3] + hessian.text("") + b"HZ"))
+        if proxy.kind is ProxyKind.ENVOY:
+            assert link.read().value == "a"
+        else:
+            assert link.closes()
+
+
 @case("Frames: long strings, and strings of many alphabets")
 @pytest.mark.parametrize("service", ["x" * 31, "x" * 32, "x" * 1023, "x" * 1024, "x" * 40_000, "ünïcode", "服务" * 20])
 def test_long_strings(proxy: World, service: str) -> None:

@@ -339,6 +339,17 @@ def test_bad_frames(proxy: World, data: bytes) -> None:
     assert not thrift_upstream(proxy).frames
 
 
+@case("Thrift: a name that is longer than its frame", difference="thrift-long-name")
+def test_long_name(proxy: World) -> None:
+    data = message(CALL, "get", 1)
+    with ThriftLink(proxy) as link:
+        link.send(framed(data[:7] + b"\x7f" + data[8:]))
+        if proxy.kind is ProxyKind.ENVOY:
+            assert link.silent()
+        else:
+            assert link.closes()
+
+
 @case("Thrift: a client that sends replies", difference="thrift-reply-from-client")
 def test_reply_from_client(proxy: World) -> None:
     with ThriftLink(proxy) as link:

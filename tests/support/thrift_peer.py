@@ -78,7 +78,7 @@ def message(
             + packing.pack(">i", sequence)
         )
         return head + (binary_struct(fields or {}) if body is None else body)
-    head = b"\x82" + bytes([kind << 5 | 1]) + varint(sequence) + varint(len(name)) + name.encode()
+    head = b"\x82" + bytes([kind << 5 | 1]) + varint(sequence % 2**32) + varint(len(name)) + name.encode()
     return head + (compact_struct(fields or {}) if body is None else body)
 
 
@@ -108,10 +108,10 @@ class ThriftFrame:
         """The string in the first field of the struct: a reply's result, or an exception's message."""
         if self.encoding is Encoding.BINARY:
             size = int.from_bytes(self.body[3:7], "big")
-            return self.body[7 : 7 + size].decode()
+            return self.body[7 : 7 + size].decode("utf-8", "replace")
         at = 1 if self.body[0] >> 4 else _read_varint(self.body, 1)[1]
         size, at = _read_varint(self.body, at)
-        return self.body[at : at + size].decode()
+        return self.body[at : at + size].decode("utf-8", "replace")
 
     def __str__(self) -> str:
         """All but the sequence id."""
@@ -125,11 +125,13 @@ def parse(data: bytes) -> ThriftFrame:
         kind, at = data[1] >> 5, 2
         sequence, at = _read_varint(data, at)
         size, at = _read_varint(data, at)
-        return ThriftFrame(Encoding.COMPACT, kind, data[at : at + size].decode(), sequence, data[at + size :])
+        return ThriftFrame(
+            Encoding.COMPACT, kind, data[at : at + size].decode("utf-8", "replace"), sequence, data[at + size :]
+        )
     size = int.from_bytes(data[4:8], "big")
     at = 8 + size
     sequence = int.from_bytes(data[at : at + 4], "big", signed=True)
-    return ThriftFrame(Encoding.BINARY, data[3], data[8:at].decode(), sequence, data[at + 4 :])
+    return ThriftFrame(Encoding.BINARY, data[3], data[8:at].decode("utf-8", "replace"), sequence, data[at + 4 :])
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
