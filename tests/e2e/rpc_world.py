@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.differential.bed import Config, address, extension, listener
-from tests.differential.rpc_bed import generic_filter, to, tree
+from tests.differential.rpc_bed import generic_filter, thrift_proxy, to, tree
 from tests.support.authority import Authority
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
@@ -36,12 +36,13 @@ class Protocol(Enum):
 
     BOLT = "bolt"
     DUBBO = "dubbo"
+    THRIFT = "thrift"
 
     def codec(self) -> Config:
         if self is Protocol.DUBBO:
             return extension("envoy.generic_proxy.codecs.dubbo", f"{_CODECS}.dubbo.v3.DubboCodecConfig")
-        struct = {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": "mosn_xds.Bolt", "value": {}}
-        return {"name": "bolt", "typed_config": struct}
+        struct = {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": self.value, "value": {}}
+        return {"name": self.value, "typed_config": struct}
 
 
 class Family(Enum):
@@ -75,6 +76,14 @@ class Family(Enum):
             Calling.DUBBO_PYTHON,
         ),
     )
+
+    THRIFT_BINARY = (Protocol.THRIFT, Serving.THRIFT_BINARY, (Calling.THRIFT_BINARY,))
+    THRIFT_COMPACT = (Protocol.THRIFT, Serving.THRIFT_COMPACT, (Calling.THRIFT_COMPACT,))
+
+    @property
+    def has_its_own_proxy(self) -> bool:
+        """Whether Envoy's thrift_proxy serves it, which has neither time-outs nor retries; else generic_proxy does."""
+        return self is Family.THRIFT_BINARY
 
     @property
     def protocol(self) -> Protocol:
@@ -228,7 +237,10 @@ class RpcWorld:
         listeners, clusters = [], []
         for family in self.families:
             key = family.name.lower()
-            filter_ = generic_filter(key, self._routes(key, plain), codec=family.protocol.codec(), access_log=[])
+            if family.has_its_own_proxy:
+                filter_ = thrift_proxy(key, self._thrift_routes(key))
+            else:
+                filter_ = generic_filter(key, self._routes(key, plain), codec=family.protocol.codec(), access_log=[])
             front = listener(key, filter_)
             front["address"] = address(ports[family])
             if secure_front:
@@ -271,6 +283,14 @@ class RpcWorld:
             },
             prefix=True,
         )
+
+    @staticmethod
+    def _thrift_routes(key: str) -> list[Config]:
+        ends = {"Echo": "all", "First": "first", "Hurried": "all", "Nobody": "nobody", "Dead": "dead"}
+        return [
+            {"match": {"service_name": f"{PACKAGE}.{service}"}, "route": {"cluster": f"{key}-{end}"}}
+            for service, end in ends.items()
+        ]
 
     def _cluster(self, name: str, ports: Sequence[int], secure: bool) -> Config:
         endpoints: list[Any] = [{"endpoint": {"address": address(port)}} for port in ports]

@@ -150,18 +150,20 @@ def record_dubbo(folder: Path) -> list[dict[str, Any]]:
 
 def record_thrift(folder: Path) -> list[dict[str, Any]]:
     recorder = Recorder(folder)
-    steps = (
-        *CALLS[:2],
-        ("another service of a multiplexed connection", {"method": "who", "service": "Echo"}),
-        ("a call", {"method": "slow", "args": [1]}),
-        ONEWAY,
+    steps = tuple(
+        (about, {"service": "", **{key: value for key, value in command.items() if key != "oneway"}})
+        for about, command in (
+            *CALLS[:2],
+            ("another service of a multiplexed connection", {"method": "who", "service": "Echo"}),
+            ("a call", {"method": "slow", "args": [1]}),
+            ONEWAY,
+        )
     )
-    plain = tuple((about, {k: v for k, v in command.items() if k != "oneway"}) for about, command in steps)
     for serving, calling in (
         (Serving.THRIFT_BINARY, Calling.THRIFT_BINARY),
         (Serving.THRIFT_COMPACT, Calling.THRIFT_COMPACT),
     ):
-        recorder.pair(serving, calling, framed_thrift, plain)
+        recorder.pair(serving, calling, framed_thrift, steps)
     return recorder.frames
 
 

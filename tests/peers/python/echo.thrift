@@ -11,5 +11,6 @@ service Echo {
   string fail(1: string text) throws (1: Failure failure)
   string crash(1: string text)
   oneway void note()
-  i32 noted()
+  string noted()
+  string busy()
 }

@@ -1,4 +1,6 @@
-"""thrift_client.py binary|compact HOST PORT: thriftpy2 calls, framed; a connection per thread, which is Thrift's way."""
+"""thrift_client.py binary|compact HOST PORT: thriftpy2 calls, framed; a connection per thread, which is Thrift's way.
+
+Calls name their service (TMultiplexedProtocol), unless it is ""."""
 
 import sys
 import threading
@@ -6,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import thriftpy2
-from commands import serve
+from commands import SERVICE, serve
 from thriftpy2.protocol import (
     TBinaryProtocolFactory,
     TCompactProtocolFactory,
@@ -21,11 +23,11 @@ def main(protocol: str, host: str, port: int) -> None:
     factories = {"binary": TBinaryProtocolFactory, "compact": TCompactProtocolFactory}
     local = threading.local()
 
-    def connect(service: str | None, timeout_ms: int) -> Any:
+    def connect(service: str, timeout_ms: int) -> Any:
         clients = local.__dict__.setdefault("clients", {})
         if (service, timeout_ms) not in clients:
             factory = factories[protocol]()
-            if service is not None:
+            if service:
                 factory = TMultiplexedProtocolFactory(factory, service)
             clients[service, timeout_ms] = make_client(
                 idl.Echo,
@@ -38,7 +40,7 @@ def main(protocol: str, host: str, port: int) -> None:
         return clients[service, timeout_ms]
 
     def call(command: dict[str, Any], args: list[Any]) -> Any:
-        service, timeout_ms = command.get("service"), command.get("timeout_ms", 3000)
+        service, timeout_ms = command.get("service", SERVICE), command.get("timeout_ms", 3000)
         client = connect(service, timeout_ms)
         try:
             return getattr(client, command["method"])(*args)

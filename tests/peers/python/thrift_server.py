@@ -1,4 +1,4 @@
-"""thrift_server.py binary|compact PORT NAME: thriftpy2 serves the Echo service, framed."""
+"""thrift_server.py binary|compact PORT NAME: thriftpy2 serves the Echo service, framed, under its names and under none."""
 
 import logging
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import thriftpy2
-from commands import announce
+from commands import SERVICES, announce
 from thriftpy2.protocol import TBinaryProtocolFactory, TCompactProtocolFactory
 from thriftpy2.server import TThreadedServer
-from thriftpy2.thrift import TProcessor
+from thriftpy2.thrift import TMultiplexedProcessor, TProcessor
 from thriftpy2.transport import TFramedTransportFactory, TServerSocket
 
 
@@ -20,8 +20,29 @@ def main(protocol: str, port: int, name: str) -> None:
     idl: Any = thriftpy2.load(str(Path(__file__).with_name("echo.thrift")), module_name="echo_thrift")
     lock = threading.Lock()
 
+    class Begun:
+        """A protocol whose message has been begun to read."""
+
+        def __init__(self, iprot: Any) -> None:
+            self.begin = iprot.read_message_begin()
+            self._iprot = iprot
+
+        def read_message_begin(self) -> Any:
+            return self.begin
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._iprot, name)
+
+    class Named(TProcessor):  # type: ignore[misc]
+        """A call that names a service goes to `services`."""
+
+        def process_in(self, iprot: Any) -> Any:
+            begun = Begun(iprot)
+            return services.process_in(begun) if ":" in begun.begin[0] else super().process_in(begun)
+
     class Handler:
         notes = 0
+        sleeping = 0
 
         def echo(self, text: str) -> str:
             return text
@@ -30,8 +51,15 @@ def main(protocol: str, port: int, name: str) -> None:
             return name
 
         def slow(self, milliseconds: int) -> str:
+            with lock:
+                self.sleeping += 1
             time.sleep(milliseconds / 1000)
+            with lock:
+                self.sleeping -= 1
             return name
+
+        def busy(self) -> str:
+            return str(self.sleeping)
 
         def big(self, size: int) -> str:
             return "x" * size
@@ -46,16 +74,23 @@ def main(protocol: str, port: int, name: str) -> None:
             with lock:
                 self.notes += 1
 
-        def noted(self) -> int:
-            return self.notes
+        def noted(self) -> str:
+            return str(self.notes)
 
     factories = {"binary": TBinaryProtocolFactory, "compact": TCompactProtocolFactory}
-    socket = TServerSocket("127.0.0.1", port)
-    socket.listen()
-    announce(port, name)
+
+    class Socket(TServerSocket):  # type: ignore[misc]
+        def listen(self) -> None:
+            super().listen()
+            announce(port, name)
+
+    handler = Handler()
+    services = TMultiplexedProcessor()
+    for service in SERVICES:
+        services.register_processor(service, TProcessor(idl.Echo, handler))
     server = TThreadedServer(
-        TProcessor(idl.Echo, Handler()),
-        socket,
+        Named(idl.Echo, handler),
+        Socket("127.0.0.1", port),
         iprot_factory=factories[protocol](),
         itrans_factory=TFramedTransportFactory(),
         daemon=True,
