@@ -141,4 +141,3 @@ class RpcProxy(Spec, frozen=True, tag="rpc"):
     max_connection_duration_s: float | None = None
     detection_timeout_s: float = 15.0
     """With several protocols: from a client's first byte to the last that it takes to tell which one it speaks."""
-    traced: bool = False

@@ -3,7 +3,6 @@
 from mosn_xds.control.translate.access_log import take_access_logs
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL, take_generic_route_table, take_rds
-from mosn_xds.control.translate.hcm import take_tracing
 from mosn_xds.control.translate.rpc_codecs import take_codec
 from mosn_xds.control.translate.rpc_filters import take_rpc_filters
 from mosn_xds.control.translate.take import Take
@@ -29,8 +28,8 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnec
         filters=filters.filters,
         access_logs=take_access_logs(take, context),
         bind_upstream=filters.router.bind_upstream,
-        traced=take_tracing(take),
     )
+    take.ignore_given(tracing="there are no spans yet")
     if not protocols:
         shown = f"{codec.message.name} of type {codec.message.typed_config.type_url.rpartition('/')[2]}"
         codec.warn("", f"unknown codec {shown}: connections of its chain are closed")

@@ -120,7 +120,7 @@ def translate(take: Take, context: Context, name: str) -> HttpConnectionManager:
         scheme_to_overwrite="" if scheme is None else scheme.text("scheme_to_overwrite"),
         local_reply_mappers=mappers,
         local_reply_format=body_format,
-        traced=take_tracing(take),
+        traced=_take_tracing(take),
     )
 
 
@@ -146,8 +146,7 @@ def _take_internal(take: Take) -> tuple[tuple[CidrRange, ...], bool]:
     return tuple([take_cidr(one) for one in internal.children("cidr_ranges")]), internal.flag("unix_sockets")
 
 
-def take_tracing(take: Take) -> bool:
-    """Whether there is HttpConnectionManager.Tracing."""
+def _take_tracing(take: Take) -> bool:
     given = take.has("tracing")
     if given:
         take.ignore("tracing", "there are no spans yet, decorators apart")

@@ -166,7 +166,6 @@ def test_what_a_proxy_logs_is_translated() -> None:
 
 def test_tracing_is_reported() -> None:
     translated = proxied(tracing={})
-    assert proxy(translated).traced
     assert [path.partition(" ")[0].rpartition(".")[2] for path in translated.unread] == ["tracing"]
 
 
