@@ -11,9 +11,12 @@ import pytest
 
 from tests.support.authority import Authority
 from tests.support.bolt_peer import BoltAnswer, BoltUpstream, call
+from tests.support.frame_upstream import FrameUpstream
 from tests.support.packages import install
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
+from tests.support.thrift_peer import ThriftClient, ThriftUpstream
+from tests.support.thrift_peer import call as thrift_call
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _GENERIC = f"{_EXTENSIONS}.filters.network.generic_proxy"
@@ -52,7 +55,8 @@ class Shop:
         self.authority = Authority("shop")
         self.folder = folder
         self.till = BoltUpstream("till")
-        self.ports = {name: ports.take() for name in ("abort", "delay", "rbac", "tag")}
+        self.thrift = ThriftUpstream("thrift")
+        self.ports = {name: ports.take() for name in ("abort", "delay", "rbac", "tag", "thrift")}
         fault = f"{_EXTENSIONS}.filters.http.fault.v3.HTTPFault"
         whole = {"numerator": 100}
         abort = {"abort": {"http_status": 503, "percentage": whole}, "headers": [exact("user", "unlucky")]}
@@ -62,21 +66,15 @@ class Shop:
         }
         rules = {"action": "ALLOW", "policies": {"front": policy}}
         struct_ = "type.googleapis.com/xds.type.v3.TypedStruct"
+        tag = {"@type": struct_, "type_url": "acme.Tag", "value": {"value": "t1"}}
         chains = {
             "abort": chain("abort", {"@type": fault, **abort}),
             "delay": chain("delay", {"@type": fault, "delay": {"fixed_delay": f"{_DELAY_S}s", "percentage": whole}}),
             "rbac": chain("rbac", {"@type": f"{_EXTENSIONS}.filters.http.rbac.v3.RBAC", "rules": rules}),
-            "tag": chain("tag", {"@type": struct_, "type_url": "acme.Tag", "value": {"value": "t1"}}),
+            "tag": chain("tag", tag),
+            "thrift": chain("thrift", tag, protocol="thrift"),
         }
         chains["rbac"]["transport_socket"] = self._demands_certificates()
-        cluster = {
-            "name": "till",
-            "connect_timeout": "1s",
-            "load_assignment": {
-                "cluster_name": "till",
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(self.till.port)}}]}],
-            },
-        }
         listeners = [
             {"name": name, "address": address(port), "filter_chains": [chains[name]]}
             for name, port in self.ports.items()
@@ -84,7 +82,10 @@ class Shop:
         bootstrap = {
             "node": {"id": "shop", "cluster": "shop"},
             "admin": {"address": address(ports.take())},
-            "static_resources": {"listeners": listeners, "clusters": [cluster]},
+            "static_resources": {
+                "listeners": listeners,
+                "clusters": [cluster("bolt", self.till), cluster("thrift", self.thrift)],
+            },
         }
         group = {"mosn_xds.stream_filters": {"acme.Tag": "acme_tag:Tag"}}
         path = install(folder / "site", {"acme_tag.py": FILTERS}, group)
@@ -117,6 +118,7 @@ class Shop:
     def stop(self) -> None:
         self.proxy.stop()
         self.till.close()
+        self.thrift.close()
 
 
 def address(port: int) -> dict[str, Any]:
@@ -127,16 +129,19 @@ def exact(name: str, value: str) -> dict[str, Any]:
     return {"name": name, "string_match": {"exact": value}}
 
 
-def chain(name: str, filter_config: dict[str, Any]) -> dict[str, Any]:
-    """A filter chain whose generic_proxy has this filter before its router."""
-    action = {"@type": f"{_GENERIC}.action.v3.RouteAction", "cluster": "till"}
+def cluster(name: str, upstream: FrameUpstream) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": address(upstream.port)}}
+    return {"name": name, "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}}
+
+
+def chain(name: str, filter_config: dict[str, Any], *, protocol: str = "bolt") -> dict[str, Any]:
+    """A filter chain whose generic_proxy has this filter before its router, and leads to the protocol's cluster."""
+    action = {"@type": f"{_GENERIC}.action.v3.RouteAction", "cluster": protocol}
+    codec = {"@type": "type.googleapis.com/mosn_xds.extensions.rpc.v1.ProtocolCodecConfig", "name": protocol}
     config = {
         "@type": f"{_GENERIC}.v3.GenericProxy",
         "stat_prefix": name,
-        "codec_config": {
-            "name": "bolt",
-            "typed_config": {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": "bolt", "value": {}},
-        },
+        "codec_config": {"name": protocol, "typed_config": codec},
         "filters": [
             {"name": "filter", "typed_config": filter_config},
             {"name": "router", "typed_config": {"@type": f"{_GENERIC}.router.v3.Router"}},
@@ -190,3 +195,12 @@ def test_a_filter_of_another_package_answers_itself(shop: Shop) -> None:
 def test_a_filter_that_raises_costs_its_call_only(shop: Shop) -> None:
     assert shop.call("tag", (b"mood", b"bad")).status == _UNKNOWN
     assert shop.call("tag").status == _OK
+
+
+def test_what_a_filter_changes_is_without_effect_where_a_protocol_has_no_properties(shop: Shop) -> None:
+    with ThriftClient(shop.ports["thrift"]) as client:
+        for number in (1, 2):
+            sent = thrift_call("sell", number)
+            client.send(sent)
+            assert client.read().value == "thrift"
+            assert shop.thrift.frames[-1].data[-10:] == sent[-10:]

@@ -101,12 +101,12 @@ class RpcProtocol(Extension):
         return self.with_id(frame, request.id)
 
     def edit_request(self, request: RpcRequest) -> bytes:
-        """The request's frame with its present `fields`; only if `edits`."""
-        raise NotImplementedError
+        """The request's frame with its present `fields`. As it came, where the protocol has no place for them."""
+        return request.frame
 
     def edit_response(self, response: RpcResponse) -> bytes:
-        """The response's frame with its present `fields`; only if `edits`."""
-        raise NotImplementedError
+        """The response's frame with its present `fields`. As it came, where the protocol has no place for them."""
+        return response.frame
 
     def with_timeout(self, frame: bytes, timeout_s: float) -> bytes:
         """The same request telling its server how long its client waits. As it is, where the protocol has no such field."""
