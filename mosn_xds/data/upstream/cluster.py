@@ -5,139 +5,44 @@ but not their pools: those drain. An endpoints update changes nothing but the me
 `charge_*` is where the proxy says how an attempt ended, for the counters of cluster and host.
 """
 
-from collections.abc import Hashable, Iterator
-from itertools import count
-from typing import Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
-from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.sockets import Keepalive
-from mosn_xds.base.stats import StatGroup, StatRegistry
+from mosn_xds.base.stats import StatGroup
 from mosn_xds.base.steps import Steps, run_to_end
 from mosn_xds.data.balance.api import Balancer, is_degraded, is_healthy
 from mosn_xds.data.balance.balancer import HashBalancer, Surroundings, balancer_steps
 from mosn_xds.data.balance.ring_hash import MaglevTable, Ring
 from mosn_xds.data.balance.settings import BalancerSettings
 from mosn_xds.data.codec.head import Fields, ResponseHead, Version
-from mosn_xds.data.codec.http2 import EngineFactory, Http2Stats, ngh2_engine
 from mosn_xds.data.codec.rpc import RpcProtocol
 from mosn_xds.data.net.dial import DialOptions
-from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.observe.info import ConnectionInfo
 from mosn_xds.data.tls.client import TlsOptions
-from mosn_xds.data.tls.store import TlsStore
 from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
-from mosn_xds.data.upstream.auto import auto_pool
 from mosn_xds.data.upstream.breaker import PRIORITY_NAMES, Breaker, BreakerStats, RemainingStats
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.data.upstream.host_report import HostReport
-from mosn_xds.data.upstream.http1 import http1_options, http1_pool
-from mosn_xds.data.upstream.http2 import http2_pool
-from mosn_xds.data.upstream.http2_parts import Http2Parts, http2_options
 from mosn_xds.data.upstream.membership import Membership
 from mosn_xds.data.upstream.original_dst import OriginalDstHosts
-from mosn_xds.data.upstream.pool import ConnectionPool, Pool, PoolSettings
-from mosn_xds.data.upstream.rpc import RpcParts, RpcUpstreamStats, rpc_pool
-from mosn_xds.data.upstream.rpc_binding import BoundConnection, RpcBinding
+from mosn_xds.data.upstream.parts import UpstreamParts
+from mosn_xds.data.upstream.pool import Pool, PoolSettings
+from mosn_xds.data.upstream.pool_maker import PoolMaker
+from mosn_xds.data.upstream.rpc_binding import RpcBinding
 from mosn_xds.data.upstream.stats import ClusterStats, MaglevStats, ResponseKind, RingStats
 from mosn_xds.data.upstream.tcp import TcpConnection, TcpHandler
 from mosn_xds.data.upstream.transports import Transports
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints, OriginalDst, UpstreamProtocol
 
-T = TypeVar("T", bound=Hashable)
 G = TypeVar("G", bound=StatGroup)
 
 # Copies: an attribute of an enum costs three times as much as a global.
 _EXTERNAL, _INTERNAL = ResponseKind.EXTERNAL, ResponseKind.INTERNAL
-_MAX_SHARED_OPTIONS: Final = 200
 _GRPC_SUCCESSES: Final = frozenset((b"0", b"1", b"3", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"16"))
 """Statuses that stand for an HTTP status below 500 (Envoy's `grpcToHttpStatus`): the host did its work."""
-_H1, _H2 = (b"http/1.1",), (b"h2",)
-"""What is offered by ALPN where the cluster does not say."""
-
-
-class UpstreamParts:
-    """What all clusters of a worker share."""
-
-    __slots__ = (
-        "_options",
-        "builds",
-        "connection_ids",
-        "http2_engine",
-        "limits",
-        "random",
-        "reactor",
-        "report",
-        "stats",
-        "tls",
-    )
-
-    def __init__(
-        self,
-        reactor: Reactor,
-        stats: StatRegistry,
-        limits: LimitProvider,
-        random: Random,
-        http2_engine: EngineFactory = ngh2_engine,
-        tls: TlsStore | None = None,
-    ) -> None:
-        self.reactor = reactor
-        self.tls = tls or TlsStore(reactor)
-        self.stats = stats
-        self.limits = limits
-        self.random = random
-        self.http2_engine = http2_engine
-        self.report = HostReport()
-        self.connection_ids: Iterator[int] = count(1)
-        self.builds: BalancerBuilds | None = None
-        """Where balancers that take long are built; None: at once."""
-        self._options: dict[Hashable, Hashable] = {}
-
-    def same(self, options: T) -> T:
-        """The one object that stands for all equal ones: the clusters of a mesh have few kinds of options."""
-        if len(self._options) >= _MAX_SHARED_OPTIONS:
-            self._options.clear()  # what is in use stays with its users; what no cluster has any more goes
-        return cast(T, self._options.setdefault(options, options))
-
-
-class BalancerBuilds:
-    """Balancers that are being made, one for each cluster: the newest. Until one is done its cluster chooses as it did."""
-
-    __slots__ = ("_steps",)
-
-    def __init__(self) -> None:
-        self._steps: dict[Cluster, Steps[Balancer[Host]]] = {}
-
-    def put(self, cluster: "Cluster", steps: Steps[Balancer[Host]]) -> None:
-        """Take a balancer on. One that is made in a single step is made now."""
-        self._steps[cluster] = steps
-        self._step(cluster, steps)
-
-    def drop(self, cluster: "Cluster") -> None:
-        """The cluster needs none any more."""
-        self._steps.pop(cluster, None)
-
-    def run(self) -> Iterator[None]:
-        """Make all there are."""
-        while self._steps:
-            cluster, steps = next(iter(self._steps.items()))
-            self._step(cluster, steps)
-            yield
-
-    def _step(self, cluster: "Cluster", steps: Steps[Balancer[Host]]) -> None:
-        try:
-            next(steps)
-        except StopIteration as end:
-            del self._steps[cluster]
-            balancer: Balancer[Host] = end.value
-            cluster.balance(balancer)
-
-    def __repr__(self) -> str:
-        return f"<BalancerBuilds {len(self._steps)} under way>"
 
 
 class HostChooser(Protocol):
@@ -153,12 +58,11 @@ class Cluster:
     __slots__ = (
         "_balancing",
         "_chooser",
-        "_http1",
-        "_http2",
         "_membership",
         "_original_dst",
         "_parts",
         "_per_version",
+        "_pools",
         "_settings",
         "_watched",
         "breakers",
@@ -191,9 +95,8 @@ class Cluster:
                 self._watch(RemainingStats, f"{prefix}remaining_").breaker = breaker
         dial = parts.same(dial_options(spec))
         self._settings = tuple(PoolSettings(parts.reactor, spec, stats, breaker, dial) for breaker in self.breakers)
-        self._http1 = parts.same(http1_options(spec))
-        self._http2: Http2Parts | None = None
         self.transports = Transports(spec, parts.tls, parts.stats, stats.prefix)
+        self._pools = PoolMaker(spec, parts, self._settings, self.transports, stats.prefix)
         self._per_version = spec.protocol is UpstreamProtocol.USE_DOWNSTREAM
         self.multiplexes = spec.protocol is not UpstreamProtocol.HTTP1
         self._balancing = parts.same(
@@ -247,19 +150,19 @@ class Cluster:
         """A stream to `host`; `version` is the downstream's protocol, `options` what its connection must be if it is secure.
         Returns what can be cancelled while `handler` waits, None if it has been answered."""
         if version.rpc is not None:
-            return self._rpc_pool(host, version.rpc, high_priority, options).open_stream(handler)
+            return self._pools.rpc(host, version.rpc, high_priority, options).open_stream(handler)
         index: int = high_priority
         if self._per_version and version is Version.HTTP2:
             index += 2
         if options is not None and (options.header or self.transports.tls(host) is not None):
             other = host.other_pools.get((index, options))
             if other is None:
-                other = self._make_pool(host, version, high_priority, options)
+                other = self._pools.http(host, version, high_priority, options)
                 host.add_other_pool((index, options), other)
             return other.open_stream(handler)
         pool = host.pools[index]
         if pool is None:
-            pool = self._make_pool(host, version, high_priority)
+            pool = self._pools.http(host, version, high_priority)
             host.set_pool(index, pool)
         return pool.open_stream(handler)
 
@@ -288,64 +191,11 @@ class Cluster:
         secure = self.transports.securing(host, options)
         return TcpConnection(host, settings, handler, next(self._parts.connection_ids), secure)
 
-    def _make_pool(self, host: Host, version: Version, high_priority: bool, options: TlsOptions | None = None) -> Pool:
-        self._parts.report.note_used(self.name, host)
-        protocol = self.spec.protocol
-        settings, ids = self._settings[high_priority], self._parts.connection_ids
-        if protocol is UpstreamProtocol.AUTO:
-            pool = auto_pool(host, settings, self._http1, self._http2_parts(), ids)
-            pool.secure = self.transports.securing(host, options, _H2 + _H1)
-        elif protocol is UpstreamProtocol.HTTP2 or (self._per_version and version is Version.HTTP2):
-            pool = http2_pool(host, settings, self._http2_parts(), ids)
-            pool.secure = self.transports.securing(host, options, _H2)
-        else:
-            pool = http1_pool(host, settings, self._http1, ids)
-            pool.secure = self.transports.securing(host, options, _H1)
-        return pool
-
-    def _rpc_pool(self, host: Host, protocol: RpcProtocol, high_priority: bool, options: TlsOptions | None) -> Pool:
-        """The pool of the protocol; clusters do not say which ones their hosts speak, requests do."""
-        key = (high_priority, protocol.key, options)
-        pool = host.other_pools.get(key)
-        if pool is None:
-            parts = self._parts
-            parts.report.note_used(self.name, host)
-            made = rpc_pool(host, self._settings[high_priority], self._rpc_parts(protocol), parts.connection_ids)
-            made.secure = self.transports.securing(host, options)
-            host.add_other_pool(key, made)
-            pool = made
-        return pool
-
     def bound_pool(
         self, binding: RpcBinding, host: Host, protocol: RpcProtocol, high_priority: bool, options: TlsOptions | None
     ) -> Pool:
         """A pool for one client's connection to `host`."""
-        parts, rpc_parts = self._parts, self._rpc_parts(protocol)
-        parts.report.note_used(self.name, host)
-        pool = ConnectionPool(
-            host,
-            self._settings[high_priority],
-            lambda pool: BoundConnection(pool, rpc_parts, next(parts.connection_ids), binding),
-        )
-        pool.secure = self.transports.securing(host, options)
-        host.add_other_pool(binding, pool)
-        return pool
-
-    def _rpc_parts(self, protocol: RpcProtocol) -> RpcParts:
-        stats = self._parts.stats.group(RpcUpstreamStats, f"{self.stats.prefix}{protocol.name}.")
-        return RpcParts(protocol, stats, self._parts.random)
-
-    def _http2_parts(self) -> Http2Parts:
-        found = self._http2
-        if found is None:
-            parts = self._parts
-            found = self._http2 = Http2Parts(
-                options=parts.same(http2_options(self.spec)),
-                stats=parts.stats.group(Http2Stats, f"{self.stats.prefix}http2."),
-                engines=parts.http2_engine,
-                random=parts.random,
-            )
-        return found
+        return self._pools.bound(binding, host, protocol, high_priority, options)
 
     # How attempts end.
 

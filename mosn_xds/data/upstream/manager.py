@@ -12,7 +12,9 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.http2 import EngineFactory, ngh2_engine
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.tls.store import TlsStore
-from mosn_xds.data.upstream.cluster import BalancerBuilds, Cluster, UpstreamParts
+from mosn_xds.data.upstream.balancer_builds import BalancerBuilds
+from mosn_xds.data.upstream.cluster import Cluster
+from mosn_xds.data.upstream.parts import UpstreamParts
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.cluster import Discovery, Endpoints
 from mosn_xds.spec.feed import HostStat
