@@ -15,7 +15,7 @@ from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.translate.model import NodeContext
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.sniffed import TIMEOUT_KEY, sniffed_protocols
-from mosn_xds.data.codec.rpc import PoolMode, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.codec.rpc.bolt.status import HTTP_OF
 from mosn_xds.data.codec.rpc.dubbo.options import DubboOptions
@@ -57,6 +57,14 @@ def table(section: str, number: int = 0) -> list[list[str]]:
 def built(name: str) -> RpcProtocol:
     kind = PROTOCOLS[name]
     return kind(kind.Options())
+
+
+def test_all_that_a_protocol_may_say() -> None:
+    said = set(re.findall(r"`(\w+)", "".join(row[0] for row in table("All that a protocol may say"))))
+    ours = {name for name in vars(RpcProtocol) if not name.startswith("_")} - {"GROUP"}
+    assert said == ours
+    assert set(Kind.__members__) - set(re.findall(r"\w+", TEXT)) == {"RESPONSE"}
+    assert RpcProtocol.head_bytes == 64 and RpcProtocol.pool is PoolMode.MULTIPLEX
 
 
 def test_statuses() -> None:
