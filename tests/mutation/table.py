@@ -18,7 +18,6 @@ WITHOUT_TABLE: tuple[str, ...] = (
     "dubbo_proxy",
     "generic_proxy",
     "generic_proxy_frames",
-    "generic_proxy_routes",
     "generic_proxy_upstream",
     "grpc_web",
     "http2_alpn",
