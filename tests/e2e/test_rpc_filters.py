@@ -23,11 +23,13 @@ _GENERIC = f"{_EXTENSIONS}.filters.network.generic_proxy"
 _FRONT, _GUEST = "spiffe://cluster.local/ns/shop/sa/front", "spiffe://cluster.local/ns/shop/sa/guest"
 _SERVICE = (b"service", b"com.shop.Till:1.0")
 _SELL = (b"sofa_head_method_name", b"sell")
-_OK, _SERVER_EXCEPTION, _UNKNOWN, _BUSY = 0, 2, 3, 4
+_OK, _SERVER_EXCEPTION, _UNKNOWN, _BUSY, _NO_PROCESSOR = 0, 2, 3, 4, 6
 _DELAY_S = 0.3
 
 FILTERS = """
-from mosn_xds.data.filters.api import FilterOptions, Reply, StreamFilter
+import trio
+
+from mosn_xds.data.filters.api import PAUSE, FilterOptions, Reply, StreamFilter
 
 
 class Tag(StreamFilter):
@@ -39,11 +41,28 @@ class Tag(StreamFilter):
             raise ValueError("mood")
         if stream.request.method == b"steal":
             return Reply(403, b"thief")
+        if stream.request.method == b"redirect":
+            stream.request.set(b"goal", b"elsewhere")
+            stream.clear_route()
         stream.request.set(b"X-Tag", self.options.value.encode())
         stream.request.remove(b"secret")
 
     def on_response(self, stream, head, end):
+        method = stream.request.method
+        if method == b"spoil":
+            return Reply(503, b"spoilt, overflow")
+        if method == b"stumble":
+            raise ValueError("stumbled")
         head.add(b"Tagged-By", self.options.value.encode())
+        if method == b"linger":
+            stream.arm(0.2, stream.resume)
+            return PAUSE
+
+
+class Wait(StreamFilter):
+    async def on_request(self, stream, end):
+        await trio.sleep(0.05)
+        return Reply(429, b"slow down") if stream.request.get(b"hurry") else None
 """
 
 
@@ -56,7 +75,7 @@ class Shop:
         self.folder = folder
         self.till = BoltUpstream("till")
         self.thrift = ThriftUpstream("thrift")
-        self.ports = {name: ports.take() for name in ("abort", "delay", "rbac", "tag", "thrift")}
+        self.ports = {name: ports.take() for name in ("abort", "delay", "rbac", "tag", "thrift", "wait")}
         fault = f"{_EXTENSIONS}.filters.http.fault.v3.HTTPFault"
         whole = {"numerator": 100}
         abort = {"abort": {"http_status": 503, "percentage": whole}, "headers": [exact("user", "unlucky")]}
@@ -73,6 +92,7 @@ class Shop:
             "rbac": chain("rbac", {"@type": f"{_EXTENSIONS}.filters.http.rbac.v3.RBAC", "rules": rules}),
             "tag": chain("tag", tag),
             "thrift": chain("thrift", tag, protocol="thrift"),
+            "wait": chain("wait", {"@type": struct_, "type_url": "acme.Wait", "value": {}}),
         }
         chains["rbac"]["transport_socket"] = self._demands_certificates()
         listeners = [
@@ -87,7 +107,7 @@ class Shop:
                 "clusters": [cluster("bolt", self.till), cluster("thrift", self.thrift)],
             },
         }
-        group = {"mosn_xds.stream_filters": {"acme.Tag": "acme_tag:Tag"}}
+        group = {"mosn_xds.stream_filters": {"acme.Tag": "acme_tag:Tag", "acme.Wait": "acme_tag:Wait"}}
         path = install(folder / "site", {"acme_tag.py": FILTERS}, group)
         self.proxy = Proxy.start(ProxyKind.OURS, bootstrap, folder / "run", environment={**os.environ, **path})
 
@@ -136,7 +156,14 @@ def cluster(name: str, upstream: FrameUpstream) -> dict[str, Any]:
 
 def chain(name: str, filter_config: dict[str, Any], *, protocol: str = "bolt") -> dict[str, Any]:
     """A filter chain whose generic_proxy has this filter before its router, and leads to the protocol's cluster."""
+    goal = {
+        "name": "goal",
+        "typed_config": {"@type": f"{_GENERIC}.matcher.v3.PropertyMatchInput", "property_name": "goal"},
+    }
+    elsewhere = {"single_predicate": {"input": goal, "value_match": {"exact": "elsewhere"}}}
     action = {"@type": f"{_GENERIC}.action.v3.RouteAction", "cluster": protocol}
+    to_all = {"action": {"name": "all", "typed_config": action}}
+    routes = {"matcher_list": {"matchers": [{"predicate": {"not_matcher": elsewhere}, "on_match": to_all}]}}
     codec = {"@type": "type.googleapis.com/mosn_xds.extensions.rpc.v1.ProtocolCodecConfig", "name": protocol}
     config = {
         "@type": f"{_GENERIC}.v3.GenericProxy",
@@ -146,7 +173,7 @@ def chain(name: str, filter_config: dict[str, Any], *, protocol: str = "bolt") -
             {"name": "filter", "typed_config": filter_config},
             {"name": "router", "typed_config": {"@type": f"{_GENERIC}.router.v3.Router"}},
         ],
-        "route_config": {"name": name, "routes": {"on_no_match": {"action": {"name": "r", "typed_config": action}}}},
+        "route_config": {"name": name, "routes": routes},
     }
     return {"filters": [{"name": "envoy.filters.network.generic_proxy", "typed_config": config}]}
 
@@ -204,3 +231,27 @@ def test_what_a_filter_changes_is_without_effect_where_a_protocol_has_no_propert
             client.send(sent)
             assert client.read().value == "thrift"
             assert shop.thrift.frames[-1].data[-10:] == sent[-10:]
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"spoil", _BUSY), (b"stumble", _UNKNOWN)])
+def test_a_filter_may_spoil_a_servers_answer(shop: Shop, method: bytes, status: int) -> None:
+    before = len(shop.till.frames)
+    answer = shop.call("tag", (b"sofa_head_method_name", method))
+    assert (answer.status, answer.content) == (status, b"")
+    assert len(shop.till.frames) == before + 1
+
+
+def test_a_filter_may_hold_an_answer_back(shop: Shop) -> None:
+    started = time.monotonic()
+    assert shop.call("tag", (b"sofa_head_method_name", b"linger")).properties[b"Tagged-By"] == b"t1"
+    assert time.monotonic() - started >= 0.2
+
+
+def test_a_filter_may_wait_in_a_task(shop: Shop) -> None:
+    assert shop.call("wait").content == b"till"
+    assert shop.call("wait", (b"hurry", b"1")).status == _BUSY
+
+
+def test_a_filter_may_choose_another_route(shop: Shop) -> None:
+    answer = shop.call("tag", (b"sofa_head_method_name", b"redirect"))
+    assert answer.status == _NO_PROCESSOR
