@@ -7,6 +7,7 @@ the first one, `Hurried` has a short time-out, `Nobody` leads to a cluster witho
 listens on; everything else has no route.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from tests.differential.rpc_bed import generic_filter, thrift_proxy, to, tree
 from tests.support.authority import Authority
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
-from tests.support.rpc_peers import Calling, PeerClient, PeerServer, Serving
+from tests.support.rpc_peers import Calling, PeerClient, PeerFailed, PeerServer, Serving
 
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 _CODECS = "envoy.extensions.filters.network.generic_proxy.codecs"
@@ -38,11 +39,17 @@ class Protocol(Enum):
     DUBBO = "dubbo"
     THRIFT = "thrift"
 
-    def codec(self) -> Config:
-        if self is Protocol.DUBBO:
-            return extension("envoy.generic_proxy.codecs.dubbo", f"{_CODECS}.dubbo.v3.DubboCodecConfig")
-        struct = {"@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": self.value, "value": {}}
-        return {"name": self.value, "typed_config": struct}
+    def codec(self, options: Config | None = None) -> Config:
+        """With options, which Envoy does not have, as EnvoyFilter would carry them."""
+        if options is not None or self is Protocol.THRIFT:
+            struct = "type.googleapis.com/xds.type.v3.TypedStruct"
+            return {
+                "name": self.value,
+                "typed_config": {"@type": struct, "type_url": self.value, "value": options or {}},
+            }
+        if self is Protocol.BOLT:
+            return extension("bolt", "mosn_xds.extensions.rpc.v1.BoltCodecConfig")
+        return extension("envoy.generic_proxy.codecs.dubbo", f"{_CODECS}.dubbo.v3.DubboCodecConfig")
 
 
 class Family(Enum):
@@ -147,7 +154,8 @@ class Servers:
 
 
 class RpcWorld:
-    """See the module. `servers`, if they are given, are others' to end; `retries` is how often a failed call is tried again."""
+    """See the module. `servers`, if they are given, are others' to end; `retries` is how often a failed call is tried again,
+    `options` are the codec's."""
 
     def __init__(
         self,
@@ -157,11 +165,13 @@ class RpcWorld:
         *,
         servers: "Servers | None" = None,
         retries: int = 0,
+        options: Config | None = None,
     ) -> None:
         self.way = way
         self.folder = folder
         self.families = tuple(families)
         self.retries = retries
+        self.options = options
         self._ports = PortAllocator()
         self._stack = ExitStack()
         self._authority = Authority()
@@ -214,6 +224,18 @@ class RpcWorld:
         """A new server on the port of one that has ended."""
         self._servers.restart(family, index)
 
+    def stat(self, name: str) -> int:
+        """A statistic of the proxy that the clients talk to; 0 if it has none of that name."""
+        return self.proxies[-1].stats(f"^{name}$".replace(".", "[.]")).get(name, 0)
+
+    def await_stat(self, name: str, least: int, timeout_s: float = 10.0) -> None:
+        """Wait until it is at least that. Raises PeerFailed when it never is."""
+        deadline = time.monotonic() + timeout_s
+        while (value := self.stat(name)) < least:
+            if time.monotonic() > deadline:
+                raise PeerFailed(f"{name} is {value}, not {least}")
+            time.sleep(0.05)
+
     def _start(self) -> None:
         behind = {family: [server.port for server in self.servers(family)] for family in self.families}
         if self.way.proxies == 2:
@@ -240,7 +262,9 @@ class RpcWorld:
             if family.has_its_own_proxy:
                 filter_ = thrift_proxy(key, self._thrift_routes(key))
             else:
-                filter_ = generic_filter(key, self._routes(key, plain), codec=family.protocol.codec(), access_log=[])
+                filter_ = generic_filter(
+                    key, self._routes(key, plain), codec=family.protocol.codec(self.options), access_log=[]
+                )
             front = listener(key, filter_)
             front["address"] = address(ports[family])
             if secure_front:

@@ -319,3 +319,64 @@ class TestAServerIsKilled:
         world.restart(family, 0)
         report = world.client(family, calling).call("who", times=20)
         assert (set(report.values), report.errors) == (set(SERVERS), {})
+
+
+ASKED = [
+    pytest.param(family, id=family.name.lower(), marks=[pytest.mark.soak] if family is Family.BOLT_PYTHON else [])
+    for family in FAMILIES
+    if family.protocol is not Protocol.THRIFT
+]
+
+
+@pytest.mark.parametrize("family", ASKED)
+class TestHeartbeatsToServers:
+    def test_idle_connections_are_asked_and_live_on(self, family: Family, tmp_path: Path) -> None:
+        options = {"heartbeat_interval_s": 0.1, "heartbeat_timeout_s": 5}
+        with RpcWorld(Way(1), [family], tmp_path, options=options) as world:
+            client = world.client(family, family.callers[0])
+            assert set(client.call("who", times=10).values) == set(SERVERS)
+            cluster = f"cluster.{family.name.lower()}-all"
+            world.await_stat(f"{cluster}.{family.protocol.value}.heartbeat_sent", 10)
+            assert set(client.call("who", times=10).values) == set(SERVERS)
+            assert world.stat(f"{cluster}.{family.protocol.value}.heartbeat_timeout") == 0
+            assert (world.stat(f"{cluster}.upstream_cx_total"), world.stat(f"{cluster}.upstream_cx_destroy")) == (2, 0)
+
+    def test_calls_to_a_server_that_is_frozen_fail_long_before_their_time_out(
+        self, family: Family, tmp_path: Path
+    ) -> None:
+        options = {"heartbeat_interval_s": 0.2, "heartbeat_timeout_s": 0.6}
+        with RpcWorld(Way(1), [family], tmp_path, options=options) as world:
+            client = world.client(family, family.callers[0])
+            assert set(client.call("who", times=10).values) == set(SERVERS)
+            frozen = world.servers(family)[0]
+            frozen.freeze()
+            report = client.call("who", times=20, concurrency=20, timeout_ms=30_000)
+            assert (report.values, report.failed) == ({"two": 10}, 10)
+            assert report.elapsed_ms < 8000
+            frozen.thaw()
+            eventually(client, "who", lambda name: name == "one")
+
+
+@pytest.mark.skipif(not JAVA, reason="what only Java's peers do")
+class TestJava:
+    @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name.lower())
+    def test_heartbeats_of_an_idle_client_keep_its_connection(self, family: Family, tmp_path: Path) -> None:
+        quick = ("-Dbolt.tcp.heartbeat.interval=100", "-Dbolt.tcp.heartbeat.maxtimes=3")
+        with RpcWorld(Way(1), [family], tmp_path) as world:
+            client = world.new_client(family, family.callers[0], quick if family is Family.BOLT_JAVA else ())
+            assert client.call("who", heartbeat_ms=1000).value in SERVERS
+            front = f"generic_proxy.{family.name.lower()}"
+            world.await_stat(f"{front}.downstream_heartbeat", 3 if family is Family.DUBBO_JAVA else 10, 20)
+            assert client.call("who", heartbeat_ms=1000).value in SERVERS
+            assert (world.stat(f"{front}.downstream_cx_total"), world.stat(f"{front}.downstream_cx_destroy")) == (1, 0)
+
+    def test_a_dubbo_server_that_ends_says_so_and_no_call_fails(self, tmp_path: Path) -> None:
+        family = Family.DUBBO_JAVA
+        with RpcWorld(Way(1), [family], tmp_path, retries=2) as world:
+            client = world.client(family, Calling.DUBBO_JAVA)
+            client.call("who", times=10)
+            running = client.start("slow", 100, times=300, concurrency=20, timeout_ms=20_000)
+            world.servers(family)[0].terminate()
+            report = client.finish(running)
+            assert (report.ok, report.errors) == (300, {})
+            world.await_stat("cluster.dubbo_java-all.dubbo.goaway_received", 1)

@@ -236,6 +236,14 @@ class PeerServer:
         """SIGKILL: its connections are gone at once."""
         self._peer.stop()
 
+    def freeze(self) -> None:
+        """Its connections stay, and it does nothing any more, until `thaw`."""
+        os.killpg(self._peer.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        os.killpg(self._peer.process.pid, signal.SIGCONT)
+
     def terminate(self) -> None:
         """SIGTERM: it ends as its library means to."""
         self._peer.stop(signal.SIGTERM)
