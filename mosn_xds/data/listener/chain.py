@@ -10,7 +10,7 @@ from mosn_xds.data.proxy.downstream import Drain, DrainState, Served, Terminal
 from mosn_xds.data.proxy.hcm import HttpConnectionManager
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
-from mosn_xds.data.proxy.rpc.tcp_detection import DetectingTcpProxy
+from mosn_xds.data.proxy.rpc.tcp_detection import DetectingSession, DetectingTcpProxy
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.data.tls.server import ServerTls
 from mosn_xds.data.tls.stats import SslStats
@@ -155,10 +155,13 @@ class Chain:
     def take_over(self, connection: Served) -> bool:
         """Serve a connection of another chain from now on. False if this chain cannot."""
         terminal = self.terminal
-        manager = terminal.rpc if isinstance(terminal, DetectingTcpProxy) else terminal
-        if not isinstance(connection, RpcServerConnection) or not isinstance(manager, RpcManager):
-            return False
-        if not connection.move(manager, self.drain, self):
+        moved = False
+        if isinstance(connection, DetectingSession):
+            moved = isinstance(terminal, DetectingTcpProxy) and connection.move(terminal, self.drain, self)
+        elif isinstance(connection, RpcServerConnection):
+            manager = terminal.rpc if isinstance(terminal, DetectingTcpProxy) else terminal
+            moved = isinstance(manager, RpcManager) and connection.move(manager, self.drain, self)
+        if not moved:
             return False
         connection.info.chain_name = self.name
         self.connections.add(connection)

@@ -17,7 +17,7 @@ from mosn_xds.data.net.consumer import CloseReason
 from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.context import WorkerContext
-from mosn_xds.data.proxy.downstream import Downstream
+from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.detect import Detection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
@@ -91,6 +91,23 @@ class DetectingSession(TcpSession):
         facts = self.wire.tls
         if facts is None or facts.complete:
             self._wait()
+
+    def move(self, proxy: DetectingTcpProxy, drain: DrainState, owner: Owner) -> bool:
+        """Go on under another proxy, as RPC connections do, while nobody has said a word. False, and nothing is changed, if
+        somebody has."""
+        detection, downstream = self._detection, self._downstream
+        if detection is None or detection.prefix or downstream is None:
+            return False
+        self._drop_upstream()
+        self._proxy = self._detecting = proxy
+        self._stats = proxy.stats
+        self._stream.attempts = 0
+        self._detection = Detection(proxy.rpc.protocols)
+        downstream.drain, downstream.owner = drain, owner
+        facts = self.wire.tls
+        if self._timer is None and (facts is None or facts.complete):
+            self._connect()
+        return True
 
     def on_connected(self) -> None:
         self._from_downstream = begin_exchange(self._detecting.exchange, self.wire, self._look_behind)
@@ -216,13 +233,20 @@ class DetectingSession(TcpSession):
 
     def _let_go(self) -> None:
         """Of all that a TCP session has."""
-        for timer in (self._duration_timer, self._idle_timer):
-            if timer is not None:
-                timer.cancel()
-        self._duration_timer = self._idle_timer = None
+        if self._duration_timer is not None:
+            self._duration_timer.cancel()
+            self._duration_timer = None
+        self._drop_upstream()
+
+    def _drop_upstream(self) -> None:
+        """It has not heard a word."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.cancel()
+        self._from_upstream = None
         connection, self._connection = self._connection, None
         if connection is not None:
             self._up = None

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from mosn_xds.data.codec.rpc import RpcProtocol
+from mosn_xds.data.proxy.downstream import DrainState
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.detect import detect
-from mosn_xds.data.proxy.rpc.tcp_detection import rpc_proxy
+from mosn_xds.data.proxy.rpc.tcp_detection import DetectingSession, DetectingTcpProxy, rpc_proxy
 from mosn_xds.spec.listener import TcpCluster, TcpProxy
 from mosn_xds.spec.route import RouteAction, SourceIpHash
 from mosn_xds.spec.rpc import ProtocolUse
@@ -197,6 +198,53 @@ def test_a_client_that_connects_long_before_its_first_call_is_served_all_the_sam
         assert stage.figures == {}
 
     play(story, SHORT_S)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_who_has_not_said_a_word_goes_on_under_the_proxy_that_replaces_its_own(connected: bool) -> None:
+    async def main(world: World) -> None:
+        before, after = Upstream(), Upstream()
+        world.cluster(before.port, name="before")
+        world.cluster(after.port, name="after")
+        timeout_s = SHORT_S if connected else LONG_S
+        stage = Stage(world, "before", protocols=USES, detection_timeout_s=timeout_s)
+        client = stage.client()
+        if connected:
+            peer = await before.accept()
+        await settled(world)
+        successor = Stage(world, "after", protocols=USES, detection_timeout_s=timeout_s)
+        proxy = successor.proxy
+        assert isinstance(proxy, DetectingTcpProxy)
+        assert isinstance(client.session, DetectingSession)
+        assert client.session.move(proxy, DrainState(stage.context.drain), successor)
+        if connected:
+            assert await peer.closed() == b""
+            await after.accept()
+        await client.stream.send_all(CALL)
+        await answer(await after.accept())
+        assert (await client.read(len(ANSWER))).endswith(b"answered")
+        assert len(successor.heirs) == 1
+        await client.stream.aclose()
+        await settled(world)
+        assert (stage.done, successor.done) == (0, 1)
+        assert "upstream_cx_active" not in world.figures("cluster.before.")
+
+    run(main)
+
+
+def test_who_has_begun_to_speak_stays_where_it_is() -> None:
+    async def story(stage: Stage, upstream: Upstream) -> None:
+        proxy = stage.proxy
+        assert isinstance(proxy, DetectingTcpProxy)
+        begun, tcp = stage.client(), stage.client()
+        await begun.stream.send_all(CALL[:2])
+        await tcp.stream.send_all(b"hello")
+        await upstream.accept()
+        for client in (begun, tcp):
+            assert isinstance(client.session, DetectingSession)
+            assert not client.session.move(proxy, DrainState(stage.context.drain), stage)
+
+    play(story)
 
 
 def test_both_silent_for_long_the_client_may_still_turn_out_to_speak_something_else() -> None:
