@@ -307,4 +307,10 @@ DIFFERENCES: dict[str, Difference] = {
         ours="closes the connection",
         reason="the frame is whole; what follows is another one",
     ),
+    "rpc-log-properties": Difference(
+        what="`%RESPONSE_PROPERTY(X)%` of a Dubbo answer's attachments, and `%ROUTE_NAME%`, in access logs of generic_proxy",
+        envoy="never there",
+        ours="the attachment, the route's name",
+        reason="that is what they are for",
+    ),
 }
