@@ -22,6 +22,7 @@ from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.http2_connection import Http2Connection
+from mosn_xds.data.proxy.http_stream import HttpStream
 from mosn_xds.data.proxy.stream import Stream
 from mosn_xds.spec.listener import CodecType
 
@@ -134,7 +135,7 @@ class Http1Connection(ServerConnection):
         self.requests += 1
         self._head_deadline = NEVER
         self.stats.downstream_rq_http1_total += 1
-        stream = Stream(self, event.stream_id, event.head)
+        stream = HttpStream(self, event.stream_id, event.head)
         self.streams[event.stream_id] = stream
         limit = self.hcm.max_requests_per_connection
         if limit is not None and self.requests >= limit:
@@ -160,7 +161,7 @@ class Http1Connection(ServerConnection):
         self.requests += 1
         if event.status == 400:
             hcm.stats.downstream_cx_protocol_error += 1
-        stream = Stream(self, event.stream_id, None)
+        stream = HttpStream(self, event.stream_id, None)
         stream.version = event.version
         self.streams[event.stream_id] = stream
         stats = hcm.stats

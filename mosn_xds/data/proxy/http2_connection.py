@@ -33,6 +33,7 @@ from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.flush_watch import FlushWatch
 from mosn_xds.data.proxy.http2_backlog import Backlog
+from mosn_xds.data.proxy.http_stream import HttpStream
 from mosn_xds.data.proxy.premature_resets import PrematureResets
 from mosn_xds.data.proxy.stream import Stream
 
@@ -215,7 +216,7 @@ class Http2Connection(ServerConnection):
         hcm = self.hcm
         self.requests += 1
         self.stats.downstream_rq_http2_total += 1
-        stream = Stream(self, event.stream_id, event.head)
+        stream = HttpStream(self, event.stream_id, event.head)
         self.streams[event.stream_id] = stream
         limit = hcm.max_requests_per_connection
         if limit is not None and self.requests >= limit:
@@ -256,7 +257,7 @@ class Http2Connection(ServerConnection):
         stats.downstream_rq_total += 1
         stats.downstream_rq_http2_total += 1
         stats.downstream_rq_active += 1
-        stream = Stream(self, event.stream_id, None)
+        stream = HttpStream(self, event.stream_id, None)
         stream.version = Version.HTTP2
         stream.on_downstream_gone(event.details, _DPE if event.details == MESSAGING_VIOLATION else _DR)
 

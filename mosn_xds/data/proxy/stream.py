@@ -1,4 +1,4 @@
-"""One request with its response, whatever the downstream's protocol: the life that the connection manager gives it.
+"""One request with its response, whatever its protocol: the life that the connection manager gives it.
 
 A Stream is created by a server connection when a request head has come, runs the request phase of the filters, lets the
 `Router` forward it (or answers itself), runs the response phase, and writes through the connection's codec. It ends
@@ -11,13 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mosn_xds.base.errors import ResponseFlag
-from mosn_xds.data.codec.grpc import is_grpc
 from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
 from mosn_xds.data.filters.api import PAUSE, Reply
 from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.proxy.deadlines import NEVER, Deadlines
 from mosn_xds.data.proxy.local_reply import reply_head
-from mosn_xds.data.proxy.redirect import tls_redirect
 from mosn_xds.data.proxy.router import Router
 from mosn_xds.spec.filters import FilterDisabled, PerFilter
 
@@ -31,19 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mosn_xds.http")
 
 _DC: Final = int(ResponseFlag.DC)
-_NR: Final = int(ResponseFlag.NR)
 _SI: Final = int(ResponseFlag.SI)
 _DEADLINE_EXCEEDED: Final = 4
-_DPE: Final = int(ResponseFlag.DPE)
-
-_EXPECT: Final = b"expect"
-_CONNECT: Final = b"connect"
-_FORWARDED_FOR: Final = b"x-forwarded-for"
-_CONTINUE_HEAD: Final = ResponseHead(100, [])
-
-_NO_ROUTE: Final = Reply(404, details="route_not_found", flags=_NR)
-_NO_ROUTE_TABLE: Final = Reply(404, details="route_configuration_not_found", flags=_NR)
-_UPGRADE_REFUSED: Final = Reply(403, details="upgrade_failed")
 
 
 class Stream(Deadlines):
@@ -91,38 +78,29 @@ class Stream(Deadlines):
             self.request = self.request_head = head
             self.version = head.version
 
-    # The request.
+    # What protocols do differently.
 
     def start(self, end: bool) -> None:
-        """Take the head through sanity checks, routing and filters to the router."""
-        hcm = self.hcm
-        head = self.request
-        self._begin(end)
-        index = dict(head.fields)
-        if _FORWARDED_FOR in index:
-            self.remote = hcm.request_headers.client_address(head, self.connection)
-        refused = hcm.request_headers.prepare(head, self.connection, index)
-        if refused is not None:
-            self.connection_closing = refused.status == 400 and not hcm.spec.stream_error_on_invalid_message
-            self.reply(refused)
-            return
-        if not self.clear_route():
-            return
-        if _EXPECT in index and hcm.accepts_expect:
-            self._answer_expect(head)
-        upgrade = head.upgrade
-        if upgrade is None and not head.path and self.route is not None:
-            upgrade = _CONNECT  # nothing else has no path
-        if upgrade is not None and not self._upgrade_allowed(upgrade):
-            self.hcm.stats.downstream_rq_ws_on_non_ws_route += 1
-            self.reply(_UPGRADE_REFUSED)
-            return
-        if hcm.decorator is not None:
-            hcm.decorator.decorate_request(self)
-        if hcm.chain.on_request:
-            self._run_request(0)
-        else:
-            self._forward()
+        """Take the head through checks, routing and filters to the router; `end`: the head is the whole request."""
+        raise NotImplementedError
+
+    def clear_route(self) -> bool:
+        """Choose the route (again). Returns False if that answered the request."""
+        raise NotImplementedError
+
+    def reply(self, reply: Reply) -> None:
+        """Answer from here. If a response has begun already, the stream can only be reset."""
+        raise NotImplementedError
+
+    def _on_no_route(self) -> None:
+        """No route takes the request, and no filter has answered it."""
+        raise NotImplementedError
+
+    def _send_head(self, head: ResponseHead) -> None:
+        """The response's head is final: count it, and give it to the connection."""
+        raise NotImplementedError
+
+    # The request.
 
     def _begin(self, end: bool) -> None:
         hcm = self.hcm
@@ -146,54 +124,6 @@ class Stream(Deadlines):
             self.last_rx = 0.0
         if deadline < self.owner.timer_due:
             self.owner.watch(deadline)
-
-    def clear_route(self) -> bool:
-        """Choose the route (again). Returns False if that answered the request."""
-        table = self.hcm.routes.current
-        if table is None:
-            self.route = None
-            self.reply(_NO_ROUTE_TABLE)
-            return False
-        self.stable_random = self.hcm.random.getrandbits(62)
-        head = self.request
-        host = self.virtual_host = table.virtual_host(head)
-        if host is None:
-            self.route = None
-            return True
-        if host.require_tls:
-            location = tls_redirect(head, host.require_tls)
-            if location is not None:
-                self.reply(Reply(301, details="direct_response", fields=[(b"location", location)]))
-                return False
-        route = self.route = host.match(head, self.stable_random, self.connection.tls)
-        if route is None:
-            self.target = None
-            return True
-        self.route_name = route.name
-        internal_only = table.spec.internal_only_headers
-        if internal_only and head.get(b"x-envoy-internal") is None:
-            for name in internal_only:
-                head.remove(name.lower().encode())
-        self._choose_cluster(route)
-        timeout_s = route.idle_timeout_s
-        if timeout_s is not None:
-            self.idle_timeout_s = timeout_s or NEVER
-            self.touch()
-            if timeout_s:
-                self.owner.watch(self.idle_since + timeout_s)
-        return True
-
-    def _answer_expect(self, head: RequestHead) -> None:
-        if self.hcm.proxy_100_continue or (head.get(_EXPECT) or b"").lower() != b"100-continue":
-            return
-        head.remove(_EXPECT)
-        self.owner.send_informational(self, _CONTINUE_HEAD)
-
-    def _upgrade_allowed(self, upgrade_type: bytes) -> bool:
-        route = self.route
-        if route is not None and route.upgrades and upgrade_type in route.upgrades:
-            return route.upgrades[upgrade_type]
-        return self.hcm.upgrades.get(upgrade_type, False)
 
     def _run_request(self, at: int) -> None:
         """The request phase of the filters from number `at` on, then the router."""
@@ -276,9 +206,7 @@ class Stream(Deadlines):
         """The end of the request phase: the router takes over, with what was held back meanwhile."""
         route = self.route
         if route is None:
-            if self.request.method == b"CONNECT" or self.hcm.routes.current is not None:
-                self.hcm.stats.no_route += 1
-                self.reply(_NO_ROUTE)
+            self._on_no_route()
             return
         router = self.router = Router(self, route.plan)
         held = self._held
@@ -374,34 +302,6 @@ class Stream(Deadlines):
 
     # The response.
 
-    def reply(self, reply: Reply) -> None:
-        """Answer from here. If a response has begun already, the stream can only be reset."""
-        if self.ended:
-            return
-        self.flags |= reply.flags
-        if self.response is not None:
-            self.details = reply.details or self.details
-            self.reset_downstream()
-            return
-        self._drop_router()
-        if reply.details:
-            self.details = reply.details
-        grpc = is_grpc(self.request.get(b"content-type")) if self.request_head is not None else False
-        body = reply.body
-        content_type = b"text/plain"
-        mapper = self.hcm.local_replies
-        if mapper is not None:
-            reply, body, content_type = mapper.apply(self, reply)
-        head, body = reply_head(reply, grpc=grpc, body=body, content_type=content_type)
-        if self.route is not None:
-            self.route.plan.edit_answer(self, head)
-        if self.request_head is not None and self.request.method == b"HEAD":
-            body = b""
-        self.local_reply_body = reply.body
-        self.respond(head, not body)
-        if body and not self.ended:
-            self.respond_data(body, True)
-
     def send_informational(self, head: ResponseHead) -> None:
         """1xx from the upstream."""
         self.owner.send_informational(self, head)
@@ -463,22 +363,6 @@ class Stream(Deadlines):
         self.response_complete = True
         self._response_held = self._response_trailers_held = None
         self._send_head(head)
-
-    def _send_head(self, head: ResponseHead) -> None:
-        hcm = self.hcm
-        owner = self.owner
-        self.response_code = status = head.status
-        hcm.response_headers.finalize(self, head)
-        if hcm.decorator is not None:
-            hcm.decorator.decorate_response(self, head)
-        if status == 101 and self.upgraded:
-            owner.begin_upgrade(self)
-        end = self.response_complete
-        owner.send_head(self, head, end and self._response_held is None)
-        now = owner.clock.now
-        self.first_tx = now - self.start_s
-        if end and self._response_held is None:
-            self._response_done()
 
     def respond_data(self, data: bytes, end: bool) -> None:
         """A part of the response body."""

@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     mutant(
         "requests wait for their end",
-        Swap("data.proxy.stream:Stream.start", "self._forward()", "self.request_complete and self._forward()"),
+        Swap("data.proxy.http_stream:HttpStream.start", "self._forward()", "self.request_complete and self._forward()"),
         "test_a_request_streams",
     ),
     mutant(
@@ -183,7 +183,7 @@ MUTANTS = [
     ),
     mutant(
         "Expect is not answered",
-        Returns("data.proxy.stream:Stream._answer_expect"),
+        Returns("data.proxy.http_stream:HttpStream._answer_expect"),
         "test_the_proxy_answers_100_continue",
     ),
     mutant(

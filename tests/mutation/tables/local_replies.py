@@ -4,12 +4,12 @@ from tests.mutation.mutant import Fixed, Ignored, Swap, mutant
 
 CANARY = "test_an_upstreams_answer_is_not_mapped"
 
-_REPLY = "data.proxy.stream:Stream.reply"
+_REPLY = "data.proxy.http_stream:HttpStream.reply"
 _WRITE_HEAD = "data.codec.http1.response_writer:ResponseWriter.send_head"
 _CODEC_EOF = "data.codec.http1.client:Http1ClientCodec.receive_eof"
 
 MUTANTS = [
-    mutant("NR is not set", Fixed("data.proxy.stream:_NR", "0"), "test_no_route"),
+    mutant("NR is not set", Fixed("data.proxy.http_stream:_NR", "0"), "test_no_route"),
     mutant("NC is not set", Fixed("data.proxy.router:_NC", "0"), "test_no_cluster"),
     mutant("UH is not set", Fixed("data.proxy.router:_UH", "0"), "test_no_healthy_upstream"),
     mutant("UT is not set", Fixed("data.proxy.router:_UT", "0"), "test_timeout"),

@@ -6,7 +6,7 @@ CANARY = "test_a_regex_that_does_not_match_rewrites_nothing"
 
 _REDIRECT = "spec.route:RedirectAction"
 _ACTION = "spec.route:RouteAction"
-_REPLY = "data.proxy.stream:Stream.reply"
+_REPLY = "data.proxy.http_stream:HttpStream.reply"
 
 MUTANTS = [
     *(

@@ -30,7 +30,7 @@ MUTANTS = [
     ),
     mutant(
         "every upgrade is granted",
-        Returns("data.proxy.stream:Stream._upgrade_allowed", "True"),
+        Returns("data.proxy.http_stream:HttpStream._upgrade_allowed", "True"),
         "test_a_websocket_is_refused",
         "test_bytes_behind_a_refused_upgrade",
     ),

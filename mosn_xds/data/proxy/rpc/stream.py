@@ -73,12 +73,9 @@ class RpcStream(Stream):
             self._choose_cluster(route)
         return True
 
-    def _forward(self) -> None:
-        if self.route is None:
-            self.hcm.stats.no_route += 1
-            self.reply(_NO_ROUTE)
-        else:
-            super()._forward()
+    def _on_no_route(self) -> None:
+        self.hcm.stats.no_route += 1
+        self.reply(_NO_ROUTE)
 
     def reply(self, reply: Reply) -> None:
         if self.ended:
