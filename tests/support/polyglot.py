@@ -25,7 +25,7 @@ class Polyglot(Server):
 
     def __init__(self, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.conversations: list[Conversation] = []
-        self.patience_s = 0.1
+        self.patience_s = 0.5
         super().__init__(name, host, port)
 
     @property
