@@ -115,6 +115,8 @@ def test_the_pages_calls_get_the_pages_answers(installed: tuple[Path, dict[str, 
             counted = re.search(r"`(generic_proxy\.shop\.rpc\.\S+): (\d+)`", TEXT)
             assert counted is not None
             until(lambda: proxy.stats("rpc").get(counted[1]) == int(counted[2]))
+            labels = 'mosn_xds_rpc_protocol="acme",mosn_xds_rpc_service="cart",mosn_xds_rpc_method="get"'
+            assert f"envoy_generic_proxy_shop_rq_total{{{labels}}} 2\n" in proxy.admin("/stats/prometheus")[1]
         finally:
             proxy.stop()
 
