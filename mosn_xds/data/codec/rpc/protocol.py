@@ -53,6 +53,9 @@ class RpcProtocol(Extension):
     name: ClassVar[str] = ""
     """What configuration, logs (`%PROTOCOL%`) and statistics call it."""
     pool: ClassVar[PoolMode] = PoolMode.MULTIPLEX
+    has_ids: ClassVar[bool] = True
+    """Whether a client tells answers apart by ids. If not, it is given them in the order of its requests, one at a time; `pool`
+    is PING_PONG or BOUND then."""
     head_bytes: ClassVar[int] = 64
     """So many bytes of a frame always suffice for `frame_bytes`, and for `sniff`."""
     edits: ClassVar[bool] = False
@@ -61,6 +64,8 @@ class RpcProtocol(Extension):
     def __init__(self, options: ExtensionOptions) -> None:
         if not isinstance(options, RpcOptions):
             raise TypeError(f"{type(self).__name__}: options must derive from RpcOptions")
+        if self.pool is PoolMode.MULTIPLEX and not self.has_ids:
+            raise TypeError(f"{type(self).__name__}: without ids, calls cannot share a connection")
         self.max_frame_bytes = options.max_frame_bytes
         self.heartbeat_interval_s = options.heartbeat_interval_s
         self.heartbeat_timeout_s = options.heartbeat_timeout_s
@@ -94,7 +99,10 @@ class RpcProtocol(Extension):
 
     def with_id(self, frame: bytes, id: int) -> bytes:
         """The same frame under another id: one that a frame of its kind came with, or one of the proxy's, from 1 to 2^31 - 1."""
-        raise NotImplementedError
+        if self.has_ids:
+            raise NotImplementedError
+        del id
+        return frame
 
     def answer(self, frame: bytes, request: RpcRequest) -> bytes:
         """A server's response as `request` is to be answered: under its id, and whatever else its client may rely on."""

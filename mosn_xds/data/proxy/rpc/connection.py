@@ -43,8 +43,8 @@ class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_crowded", "_framer", "_going", "_left", "_manager", "_protocol", "_put_off", "_rpc_stats", "_under_way_bytes",
-        "binding",
+        "_crowded", "_framer", "_going", "_left", "_manager", "_most_streams", "_protocol", "_put_off", "_rpc_stats",
+        "_under_way_bytes", "binding",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class RpcServerConnection(ServerConnection):
         self._put_off: list[bytes] = []
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
+        self._most_streams = MOST_STREAMS if protocol.has_ids else 1
         self._under_way_bytes = 0
         self._going = False
         bound = protocol.pool is PoolMode.BOUND or manager.rpc.bind_upstream
@@ -153,7 +154,7 @@ class RpcServerConnection(ServerConnection):
         if request.kind is Kind.ONEWAY:
             self._rpc_stats.downstream_rq_oneway += 1
         self._under_way_bytes = under_way = self._under_way_bytes + len(request.frame)
-        if (under_way >= MOST_BYTES or len(self.streams) >= MOST_STREAMS) and not self._crowded:
+        if (under_way >= MOST_BYTES or len(self.streams) >= self._most_streams) and not self._crowded:
             self._crowded = True
             self.wire.pause_reading()
         stream.start(True)
@@ -282,7 +283,7 @@ class RpcServerConnection(ServerConnection):
         left = len(self.streams)
         if isinstance(stream, RpcStream):
             self._under_way_bytes -= len(stream.rpc.frame)
-        if self._crowded and left < MOST_STREAMS // 2 and self._under_way_bytes < MOST_BYTES // 2:
+        if self._crowded and left <= self._most_streams // 2 and self._under_way_bytes < MOST_BYTES // 2:
             self._crowded = False
             self.wire.resume_reading()
             if self._put_off:

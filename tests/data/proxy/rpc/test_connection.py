@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from mosn_xds.data.codec.rpc import PoolMode, RpcProtocol
+from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.proxy.rpc import connection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
@@ -294,6 +296,27 @@ def test_client_with_too_many_calls_under_way_is_not_read_from(monkeypatch: pyte
                 await server.say(bolt.response(id=heard[number]))
                 await frames.next()
         assert rpc.figures["downstream_rq_2xx"] == count
+
+    play(story)
+
+
+def test_protocol_without_ids_is_answered_in_the_order_of_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bolt, "has_ids", False)
+    monkeypatch.setattr(Bolt, "pool", PoolMode.PING_PONG)
+    monkeypatch.setattr(Bolt, "with_id", RpcProtocol.with_id)
+
+    async def story(rpc: Rpc) -> None:
+        client = Frames(rpc.client().stream)
+        await client.say(call(1, b"a"), call(1, b"b"), bolt.request(NOT_THERE, id=1), call(1, b"c"))
+        server = await rpc.server()
+        for expected in (b"a", b"b", b"c"):
+            frame = await server.next()
+            assert frame[-1:] == expected
+            await settled(rpc.world)
+            await server.say(bolt.response(content=expected))
+        answers = [await client.next() for _ in range(4)]
+        assert [answer[-1:] for answer in answers[:2] + answers[3:]] == [b"a", b"b", b"c"]
+        assert status_of(answers[2]) == _STATUS_NO_PROCESSOR
 
     play(story)
 
