@@ -239,7 +239,7 @@ def test_one_way(proxy: World) -> None:
 def test_out_of_order(proxy: World) -> None:
     def by_id(exchange: FrameExchange) -> None:
         slow = hessian.text("slow") in exchange.data
-        answer(delay_s=0.25 if slow else 0.0)(exchange)
+        answer(delay_s=0.2 if slow and exchange.upstream.wait_frames(2) else 0.0)(exchange)
 
     dubbo_upstream(proxy).script(by_id, by_id)
     with DubboLink(proxy) as link:

@@ -439,7 +439,8 @@ def test_request_byte_by_byte(proxy: World) -> None:
 @case("Many at once: answers come as they are ready")
 def test_out_of_order(proxy: World) -> None:
     def by_method(exchange: FrameExchange) -> None:
-        answer(delay_s=0.25 if dubbo_peer.parse(exchange.data).method == "slow" else 0.0)(exchange)
+        slow = dubbo_peer.parse(exchange.data).method == "slow"
+        answer(delay_s=0.2 if slow and exchange.upstream.wait_frames(2) else 0.0)(exchange)
 
     dubbo_upstream(proxy).script(by_method, by_method)
     with DubboLink(proxy) as link:

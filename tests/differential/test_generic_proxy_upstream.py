@@ -93,7 +93,8 @@ def by_chance(journal: list[str]) -> list[str]:
 
 def by_delay(exchange: FrameExchange) -> None:
     """Answer late to what is called slow."""
-    answer(delay_s=0.2 if dubbo_peer.parse(exchange.data).method == "slow" else 0.0)(exchange)
+    slow = dubbo_peer.parse(exchange.data).method == "slow"
+    answer(delay_s=0.2 if slow and exchange.upstream.wait_frames(2) else 0.0)(exchange)
 
 
 @case("Bound: a client has an upstream connection of its own, for as long as it stays")

@@ -182,22 +182,23 @@ def test_skewed_reply(proxy: World) -> None:
 
 @case("Thrift: replies and exceptions pass as they are")
 @pytest.mark.parametrize(
-    "step",
+    ("kind", "body"),
     [
-        answer("declared", field=1),
-        answer("late declared", field=7),
-        answer(body=b"\0"),
-        answer(kind=EXCEPTION, body=binary_struct({1: "boo", 2: 6})),
-        answer(kind=EXCEPTION, body=binary_struct({1: "boo"})),
-        answer(kind=EXCEPTION, body=b"\0"),
-        answer(body=binary_struct({0: "x" * 70_000})),
+        (REPLY, binary_struct({1: "declared"})),
+        (REPLY, binary_struct({7: "declared"})),
+        (REPLY, b"\0"),
+        (EXCEPTION, binary_struct({1: "boo", 2: 6})),
+        (EXCEPTION, binary_struct({1: "boo"})),
+        (EXCEPTION, b"\0"),
+        (REPLY, binary_struct({0: "x" * 70_000})),
     ],
     ids=["declared", "seventh", "void", "exception", "exception without type", "empty exception", "large"],
 )
-def test_replies(proxy: World, step: FrameStep) -> None:
-    thrift_upstream(proxy).script(step)
+def test_replies(proxy: World, kind: int, body: bytes) -> None:
+    thrift_upstream(proxy).script(answer(kind=kind, body=body))
     with ThriftLink(proxy) as link:
-        link.call()
+        reply = link.call()
+        assert (reply.kind, reply.body) == (kind, body)
         assert link.call().value == "a"  # the connection goes on
 
 
@@ -223,7 +224,8 @@ def test_one_way(proxy: World, listener: str) -> None:
 @case("Thrift: calls in one segment are answered as the upstream does")
 def test_one_segment(proxy: World) -> None:
     def by_name(exchange: FrameExchange) -> None:
-        answer(delay_s=0.2 if parse(exchange.data).name == "slow" else 0.0)(exchange)
+        slow = parse(exchange.data).name == "slow"
+        answer(delay_s=0.2 if slow and exchange.upstream.wait_frames(2) else 0.0)(exchange)
 
     thrift_upstream(proxy).script(by_name, by_name)
     with ThriftLink(proxy) as link:

@@ -17,7 +17,7 @@ DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 WITHOUT_TABLE: tuple[str, ...] = (
     "dubbo_proxy",
     "generic_proxy",
-    "generic_proxy_frames",
+    "generic_proxy_access_log",
     "generic_proxy_upstream",
     "grpc_web",
     "http2_alpn",
@@ -28,7 +28,6 @@ WITHOUT_TABLE: tuple[str, ...] = (
     "http2_floods",
     "proxy_protocol",
     "stats_config",
-    "thrift_proxy",
     "tls_chains",
 )
 """Modules of cases that have no table yet."""
