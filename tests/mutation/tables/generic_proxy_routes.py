@@ -54,7 +54,7 @@ MUTANTS = [
     ),
     mutant(
         "an attachment that is no string is the last",
-        Swap(f"{_DUBBO}.attachments:_entries", "hessian2.skip(frame, at, 1, classes)", "size"),
+        Swap(f"{_DUBBO}.attachments:_entries", "hessian2.skip(frame, at, 1, body)", "size"),
         "test_odd_attachments",
     ),
     mutant(

@@ -418,3 +418,19 @@ def test_any_body_is_a_message_or_a_bad_frame(body: bytes, flag: int, status: in
     check_bytes(DUBBO, frame(flag, body, status=status))
     check_bytes(DUBBO, frame(TWO_WAY, strings("2", "s", "1", "m", "La;I") + body))
     check_bytes(DUBBO, frame(ANSWER, b"\x94" + body, status=20))
+
+
+@pytest.mark.parametrize(
+    ("types", "tail"),
+    [
+        ("I" * 70_000, b""),
+        ("", b"H" + (b"\x01a" + b"W" + b"N" * 5000 + b"Z") * 100 + strings("group", "blue") + b"Z"),
+    ],
+)
+def test_who_makes_attachments_hard_to_find_has_none(types: str, tail: bytes) -> None:
+    """What it takes to find them is bounded for a whole message; it goes on as it came."""
+    sent = call(types=types, arguments=b"\x90" * len(types), tail=tail or attachments(group="blue"))
+    request = DUBBO.from_client(sent)
+    assert isinstance(request, RpcRequest)
+    assert request.get(b"group") is None
+    assert (request.service, request.edited, request.frame) == (b"com.x.Greeter", False, sent)

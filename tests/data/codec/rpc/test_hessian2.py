@@ -9,6 +9,7 @@ from mosn_xds.data.codec.rpc.dubbo.hessian2 import (
     MAX_CHUNKS,
     MAX_DEPTH,
     MAX_VALUES,
+    Body,
     is_int,
     is_string,
     read_int,
@@ -99,7 +100,7 @@ def test_each_value_ends_where_it_ends(name: str) -> None:
     value = VALUES[name]
     for data in (value, value + b"Z", b"\xff" + value + b"\x05after"):
         begin = 1 if data[:1] == b"\xff" and value[:1] != b"\xff" else 0
-        assert skip(data, begin, 1, []) == begin + len(value)
+        assert skip(data, begin, 1, Body()) == begin + len(value)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -108,7 +109,7 @@ def test_each_value_ends_where_it_ends_inside_of_others(name: str) -> None:
     around = b"\x7a" + value + b"H\x01k" + value.replace(b"C\x01a\x90", b"") + b"Z"
     if value[:1] == b"C":
         around = b"\x79" + value
-    assert skip(around, 0, 1, []) == len(around)
+    assert skip(around, 0, 1, Body()) == len(around)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -116,13 +117,13 @@ def test_a_value_cut_off_is_a_bad_frame(name: str) -> None:
     value = VALUES[name]
     for cut in {0, len(value) // 2, len(value) - 1}:
         with pytest.raises(BadFrame):
-            skip(value[:cut], 0, 1, [])
+            skip(value[:cut], 0, 1, Body())
 
 
 @pytest.mark.parametrize("tag", [0x40, 0x45, 0x47, 0x50, 0x5A])
 def test_tags_that_nothing_begins_with(tag: int) -> None:
     with pytest.raises(BadFrame, match="hessian_unknown_tag"):
-        skip(bytes((tag,)) + b"\x90" * 20, 0, 1, [])
+        skip(bytes((tag,)) + b"\x90" * 20, 0, 1, Body())
 
 
 def test_every_other_tag_begins_something() -> None:
@@ -133,17 +134,17 @@ def test_every_other_tag_begins_something() -> None:
 
 def _known(tag: int) -> bool:
     try:
-        skip(bytes((tag,)), 0, 1, [])
+        skip(bytes((tag,)), 0, 1, Body())
     except BadFrame as error:
         return str(error) != "hessian_unknown_tag"
     return True
 
 
 def test_classes_are_known_to_what_follows() -> None:
-    classes: list[int] = []
-    end = skip(DEFINED + b"\x60\x91\x92", 0, 1, classes)
-    assert classes == [2]
-    assert skip(b"\x60\x91\x92N", 0, 2, classes) == 4
+    body = Body()
+    end = skip(DEFINED + b"\x60\x91\x92", 0, 1, body)
+    assert body.classes == [2]
+    assert skip(b"\x60\x91\x92N", 0, 2, body) == 4
     assert end == len(DEFINED) + 3
 
 
@@ -177,14 +178,22 @@ def test_classes_are_known_to_what_follows() -> None:
 )
 def test_values_that_cannot_be(value: bytes, reason: str) -> None:
     with pytest.raises(BadFrame, match=f"^{reason}$"):
-        skip(value, 0, 1, [])
+        skip(value, 0, 1, Body())
 
 
 def test_as_deep_and_as_many_as_allowed() -> None:
     deep = b"\x79" * MAX_DEPTH + b"N"
-    assert skip(deep, 0, 1, []) == len(deep)
+    assert skip(deep, 0, 1, Body()) == len(deep)
     many = b"W" + b"N" * (MAX_VALUES - 1) + b"Z"
-    assert skip(many, 0, 1, []) == len(many)
+    assert skip(many, 0, 1, Body()) == len(many)
+
+
+def test_values_of_a_body_count_together_however_often_it_is_looked_at() -> None:
+    half = b"W" + b"N" * (MAX_VALUES // 2) + b"Z"
+    body = Body()
+    at = skip(half * 2, 0, 1, body)
+    with pytest.raises(BadFrame, match=r"^hessian_too_many_values$"):
+        skip(half * 2, at, 1, body)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +261,7 @@ def test_half_of_a_pair_stays() -> None:
 def test_what_is_written_is_read(text: str) -> None:
     value = write_string(text.encode())
     assert read_string(value + b"Z", 0) == (text.encode(), len(value))
-    assert skip(value + b"Z", 0, 1, []) == len(value)
+    assert skip(value + b"Z", 0, 1, Body()) == len(value)
 
 
 @pytest.mark.parametrize("character", ["a", "ä", "中", "\U0001f600"])
@@ -273,7 +282,7 @@ def test_text_that_is_none_is_written_all_the_same() -> None:
 @given(st.binary(max_size=100), st.integers(0, 5))
 def test_any_bytes_are_values_or_a_bad_frame(data: bytes, count: int) -> None:
     try:
-        assert skip(data, 0, count, []) <= len(data)
+        assert skip(data, 0, count, Body()) <= len(data)
     except BadFrame:
         pass
 
@@ -312,4 +321,4 @@ def encoded(value: object) -> bytes:
 )  # fmt: skip
 def test_whatever_is_written_is_passed_over(value: object) -> None:
     data = encoded(value)
-    assert skip(data + b"ZZ", 0, 1, []) == len(data)
+    assert skip(data + b"ZZ", 0, 1, Body()) == len(data)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,14 @@ def test_an_exception_that_does_not_say_more(body: bytes) -> None:
         Row("nothing said", message(EXCEPTION, b"echo", body=body), status=500, code=3) for message in (binary, compact)
     ]
     check_protocol(THRIFT, server=rows)
+
+
+@pytest.mark.parametrize(("message", "text"), [(binary, b"\x0b\x00\x01\0\0\0\0"), (compact, b"\x18\0")])
+def test_an_exception_of_endless_texts_is_not_searched_through(message: Callable[..., bytes], text: bytes) -> None:
+    kind = b"\x08\x00\x02\0\0\0\1\0" if message is binary else b"\x25\2\0"
+    for texts, status in ((1, 404), (1000, 500)):
+        body = text * texts + (kind if message is binary or texts > 1 else b"\x15\2\0")
+        check_protocol(THRIFT, server=[Row(f"{texts} texts", message(EXCEPTION, b"echo", body=body), status=status)])
 
 
 def test_bad_frames() -> None:

@@ -27,6 +27,23 @@ MAX_CHUNKS: Final = 1024
 _UNTIL_END: Final = -1  # a list or a map that ends with Z, in place of the number of its values
 
 
+class Body:
+    """What is known of one body while its values are passed over, in one go or in several.
+
+    `classes` says how many fields the objects of each class have, in the order in which the body defines them; `values_left`,
+    how many values may still be skipped.
+    """
+
+    __slots__ = ("classes", "values_left")
+
+    def __init__(self) -> None:
+        self.classes: list[int] = []
+        self.values_left = MAX_VALUES
+
+    def __repr__(self) -> str:
+        return f"<Body {len(self.classes)} classes, {MAX_VALUES - self.values_left} values skipped>"
+
+
 def _sizes() -> bytes:
     """For each tag the size of a value that has always the same, tag included; else 0."""
     sizes = bytearray(256)
@@ -153,14 +170,10 @@ def read_strings(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
     return found, at
 
 
-def skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
-    """Where the last of `count` values from `at` on ends.
-
-    `classes` says how many fields the objects of each class have, in the order in which the body defines them; what the
-    values define is added.
-    """
+def skip(data: bytes, at: int, count: int, body: Body) -> int:
+    """Where the last of `count` values from `at` on ends. What they define is added to what is known of the `body`."""
     try:
-        end = _skip(data, at, count, classes)
+        end = _skip(data, at, count, body)
     except IndexError:
         raise BadFrame("hessian_truncated") from None
     if end > len(data):
@@ -168,13 +181,15 @@ def skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
     return end
 
 
-def _skip(data: bytes, at: int, count: int, classes: list[int]) -> int:
+def _skip(data: bytes, at: int, count: int, body: Body) -> int:
+    classes = body.classes
     outer: list[int] = []
     left = count
-    budget = MAX_VALUES
+    budget = body.values_left
     while True:
         while left == 0:
             if not outer:
+                body.values_left = budget
                 return at
             left = outer.pop()
         tag = data[at]

@@ -93,10 +93,10 @@ class DubboRequest(RpcRequest, gc=False):
         return None
 
     def _read(self) -> None:
-        classes: list[int] = []
+        body = hessian2.Body()
         try:
-            at = attachments.after_arguments(self.frame, self.types_at, classes)
-            found = attachments.read(self.frame, at, classes)
+            at = attachments.after_arguments(self.frame, self.types_at, body)
+            found = attachments.read(self.frame, at, body)
         except BadFrame:
             found = []
         self.original = found
@@ -141,10 +141,10 @@ class DubboResponse(RpcResponse, gc=False):
         return [self.result] if name == RESULT else super().get_all(name)
 
     def _read(self) -> None:
-        classes: list[int] = []
+        body = hessian2.Body()
         try:
-            at = attachments.after_value(self.frame, self.value_at, self.result, classes)
-            found = attachments.read(self.frame, at, classes)
+            at = attachments.after_value(self.frame, self.value_at, self.result, body)
+            found = attachments.read(self.frame, at, body)
         except BadFrame:
             found = []
         self.original = found

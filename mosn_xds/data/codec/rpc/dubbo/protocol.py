@@ -159,9 +159,9 @@ class Dubbo(RpcProtocol):
         if not isinstance(request, DubboRequest):
             raise BadFrame("dubbo_no_attachments")
         frame = request.frame
-        classes: list[int] = []
-        at = attachments.after_arguments(frame, request.types_at, classes)
-        changed = attachments.edited(frame, at, classes, request.fields)
+        body = hessian2.Body()
+        at = attachments.after_arguments(frame, request.types_at, body)
+        changed = attachments.edited(frame, at, body, request.fields)
         return _resized(frame, frame[HEAD_BYTES:at] + changed)
 
     def edit_response(self, response: RpcResponse) -> bytes:
@@ -174,9 +174,9 @@ class Dubbo(RpcProtocol):
         if not isinstance(response, DubboResponse):
             raise BadFrame("dubbo_no_attachments")
         frame = response.frame
-        classes: list[int] = []
-        at = attachments.after_value(frame, response.value_at, response.result, classes)
-        changed = attachments.edited(frame, at, classes, response.fields)
+        body = hessian2.Body()
+        at = attachments.after_value(frame, response.value_at, response.result, body)
+        changed = attachments.edited(frame, at, body, response.fields)
         if response.result == ERROR:
             return _resized(frame, frame[HEAD_BYTES:at] + changed)
         kind = frame[response.value_at - 1]  # however long that int is written, this is its last byte

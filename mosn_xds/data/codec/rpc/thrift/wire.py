@@ -35,6 +35,8 @@ _COMPACT_STRING: Final = 8
 
 _MESSAGE: Final = 1  # the fields of an application exception
 _TYPE: Final = 2
+_MOST_FIELDS: Final = 16
+"""Of an application exception, which has two; its type is not looked for beyond."""
 
 
 def is_compact(frame: bytes) -> bool:
@@ -123,7 +125,7 @@ def first_field(frame: bytes, at: int) -> int | None:
 
 
 def _binary_type(frame: bytes, at: int) -> int:
-    while True:
+    for _ in range(_MOST_FIELDS):
         kind, number = frame[at], frame[at + 2]
         size = int.from_bytes(frame[at + 3 : at + 7], "big")
         if kind == _BINARY_I32 and number == _TYPE:
@@ -131,11 +133,12 @@ def _binary_type(frame: bytes, at: int) -> int:
         if kind != _BINARY_STRING:
             return 0
         at += 7 + size
+    return 0
 
 
 def _compact_type(frame: bytes, at: int) -> int:
     number = 0
-    while True:
+    for _ in range(_MOST_FIELDS):
         kind = frame[at] & 0x0F
         number += frame[at] >> 4
         value, at = _varint(frame, at + 1)
@@ -144,6 +147,7 @@ def _compact_type(frame: bytes, at: int) -> int:
         if kind != _COMPACT_STRING:
             return 0
         at += value
+    return 0
 
 
 def varint(number: int) -> bytes:
