@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mosn_xds.data.upstream.cluster import Cluster
 
 _MOST_UNANSWERED: Final = 10_000
-"""Ids whose answers are waited for, some of them by nobody any more, beyond which a connection is given up."""
+"""Answers that are waited for, some of them by nobody any more, beyond which a connection is given up."""
 
 
 class BoundClient(Protocol):
@@ -118,7 +118,7 @@ class RpcBinding:
 class BoundConnection(RpcConnection):
     """The one connection of a pool that is one client's."""
 
-    __slots__ = ("_binding", "_unanswered")
+    __slots__ = ("_binding", "_unanswered", "_waiting")
 
     def __init__(self, pool: ConnectionPool, parts: RpcParts, id: int, binding: RpcBinding) -> None:
         super().__init__(pool, parts, id)
@@ -126,6 +126,7 @@ class BoundConnection(RpcConnection):
         self._limit = self.expected_streams = self.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         self._binding = binding
         self._unanswered: dict[int, deque[RpcStream]] = {}
+        self._waiting = 0  # in all of those queues
 
     def on_connected(self) -> None:
         self._binding.connected(self)
@@ -148,6 +149,7 @@ class BoundConnection(RpcConnection):
     def _identify(self, stream: RpcStream, request: RpcRequest, frame: bytes) -> bytes:
         if request.kind is Kind.REQUEST:
             self._unanswered.setdefault(request.id, deque()).append(stream)
+            self._waiting += 1
         return frame
 
     def _find(self, response: RpcResponse) -> RpcStream | None:
@@ -155,6 +157,7 @@ class BoundConnection(RpcConnection):
         if waiting is None:
             return None
         stream = waiting.popleft()
+        self._waiting -= 1
         if not waiting:
             del self._unanswered[response.id]
         return stream
@@ -162,7 +165,7 @@ class BoundConnection(RpcConnection):
     def abandon(self, stream: RpcStream) -> None:
         """The handler gave up. The answer is waited for nevertheless, lest the next of its id gets it."""
         super().abandon(stream)
-        if len(self._unanswered) > _MOST_UNANSWERED and not self._over:
+        if self._waiting > _MOST_UNANSWERED and not self._over:
             self.drain()
 
     def _on_push(self, message: RpcMessage) -> None:

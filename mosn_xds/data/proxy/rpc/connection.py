@@ -214,9 +214,13 @@ class RpcServerConnection(ServerConnection):
         request = stream.rpc
         protocol = self._protocol
         if isinstance(head, RpcResponse) and head.frame:
-            frame = self._edited(head, stream) if head.edited else head.frame
-            frame = protocol.answer(frame, request)
-            stream.rpc_code = head.code
+            edited = self._edited(head, stream) if head.edited else head.frame
+            if edited:
+                frame = protocol.answer(edited, request)
+                stream.rpc_code = head.code
+            else:
+                frame = protocol.reply(request, stream.response_code, stream.details)
+                stream.rpc_code = self._code_in(frame)
         else:
             reason = stream.local_text.decode("utf-8", "replace") or stream.details
             frame = protocol.reply(request, head.status, reason)
@@ -229,13 +233,14 @@ class RpcServerConnection(ServerConnection):
             self.close_if_idle()
 
     def _edited(self, head: RpcResponse, stream: RpcStream) -> bytes:
-        """The answer with its present properties; an error, where they do not fit into a frame."""
+        """The answer with its present properties; empty where they do not fit into a frame, which makes it an error."""
         try:
             return self._protocol.edit_response(head)
         except BadFrame as error:
             head.status = stream.response_code = 500
             stream.details = f"response_{error}"
-            return self._protocol.reply(stream.rpc, 500, stream.details)
+            stream.failed = True
+            return b""
 
     def _code_in(self, reply: bytes) -> int | None:
         try:

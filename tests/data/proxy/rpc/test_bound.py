@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 
 from mosn_xds.data.codec.rpc import (
@@ -17,6 +18,7 @@ from mosn_xds.data.codec.rpc import (
 )
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.proxy.rpc.manager import RpcManager
+from mosn_xds.data.upstream import rpc_binding
 from mosn_xds.spec.cluster import Breakers
 from mosn_xds.spec.listener import TrafficDirection
 from mosn_xds.spec.route import PathKind, RetryPolicy, Route, RouteAction, RouteMatch
@@ -169,6 +171,22 @@ def test_an_answer_that_comes_too_late_is_nobody_elses() -> None:
         assert scene.world.figures("cluster.svc.lines.")["response_unmatched"] == 1
 
     play(story, timeout_s=0.05)
+
+
+def test_a_server_that_owes_too_many_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_binding, "_MOST_UNANSWERED", 3)
+
+    async def story(scene: Scene) -> None:
+        client = scene.join()
+        for _ in range(3):
+            await client.stream.send_all(b"anybody?\n")
+            assert (await line(client.stream)).startswith(b"504")
+        await client.stream.send_all(b"anybody?\n")
+        assert await line(client.stream) == b"bye\n"
+        assert (await line(client.stream)).startswith(b"504")
+        assert await client.stream.receive_some() == b""
+
+    play(story, timeout_s=0.02)
 
 
 def test_what_the_server_says_of_its_own_accord_reaches_the_client() -> None:

@@ -12,6 +12,7 @@ from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.proxy.rpc import connection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
+from mosn_xds.spec.common import FormatText, HeaderOps, HeaderValue
 from mosn_xds.spec.listener import TrafficDirection
 from mosn_xds.spec.route import PathKind, RetryPolicy, Route, RouteAction, RouteMatch
 from mosn_xds.spec.rpc import (
@@ -31,7 +32,7 @@ from tests.support import bolt
 
 CART = [(b"service", b"shop.Cart")]
 NOT_THERE = [(b"service", b"shop.Nothing")]
-_STATUS_OK, _STATUS_NO_PROCESSOR, _STATUS_TIMEOUT = 0, 6, 7
+_STATUS_OK, _STATUS_UNKNOWN, _STATUS_NO_PROCESSOR, _STATUS_TIMEOUT = 0, 3, 6, 7
 
 Story = Callable[["Rpc"], Awaitable[None]]
 
@@ -44,7 +45,8 @@ class Rpc:
         self.upstream = Upstream()
         self.cluster = world.cluster(self.upstream.port)
         self.stage = Stage(world)
-        route = Route(RouteMatch(PathKind.PREFIX, ""), RouteAction(**{"cluster": "svc", **action}))
+        headers = action.pop("headers", HeaderOps())
+        route = Route(RouteMatch(PathKind.PREFIX, ""), RouteAction(**{"cluster": "svc", **action}), headers=headers)
         services = RpcMatchMap(RpcInput(RpcInputKind.SERVICE), (("shop.Cart", RpcOnMatch(route)),))
         table = RpcRouteTable("shop", (RpcVirtualHost("all", ("*",), RpcMatcher(services)),))
         proxy = RpcProxy("generic_proxy.shop.", (ProtocolUse("bolt", "bolt", options),), routes=table)
@@ -257,6 +259,25 @@ def test_busy_server_is_asked_again_where_the_route_says_so() -> None:
         assert (await client.next()).endswith(b"now")
 
     play(story, retry=RetryPolicy(retry_on=("gateway-error",), num_retries=2))
+
+
+def test_answer_that_fits_into_no_frame_any_more_is_an_error_to_all_who_count() -> None:
+    async def story(rpc: Rpc) -> None:
+        client = Frames(rpc.client().stream)
+        await client.say(call(1))
+        server = await rpc.server()
+        full = [(b"x", b"v" * 65_000)]
+        await server.say(bolt.response(id=id_of(await server.next()), headers=full, content=b"never seen"))
+        answer = await client.next()
+        assert (id_of(answer), status_of(answer)) == (1, _STATUS_UNKNOWN)
+        assert not answer.endswith(b"never seen")
+        assert rpc.figures["downstream_rq_error"] == rpc.figures["downstream_rq_5xx"] == 1
+        assert rpc.manager.rpc_stats.codes == {_STATUS_UNKNOWN: 1}
+        await client.say(call(2))
+        await server.say(bolt.response(id=id_of(await server.next())))
+        assert status_of(await client.next()) == _STATUS_OK
+
+    play(story, headers=HeaderOps(response_add=(HeaderValue("by", (FormatText("p" * 600),)),)))
 
 
 def test_client_that_leaves_gives_its_calls_up() -> None:
