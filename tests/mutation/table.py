@@ -15,8 +15,6 @@ from tests.mutation.mutant import Mutant
 DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
-    "dubbo_proxy",
-    "generic_proxy",
     "generic_proxy_access_log",
     "generic_proxy_upstream",
     "grpc_web",
