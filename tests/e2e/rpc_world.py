@@ -7,14 +7,17 @@ the first one, `Hurried` has a short time-out, `Nobody` leads to a cluster witho
 listens on; everything else has no route.
 """
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.differential.bed import Config, address, extension, listener
 from tests.differential.rpc_bed import generic_filter, thrift_proxy, to, tree
@@ -105,6 +108,29 @@ class Family(Enum):
         return self.value[2]
 
 
+JAVA = os.environ.get("MOSN_XDS_PEERS") == "java"
+FAMILIES = (
+    (Family.BOLT_JAVA, Family.DUBBO_JAVA)
+    if JAVA
+    else (Family.BOLT_NODE, Family.BOLT_PYTHON, Family.DUBBO_NODE, Family.THRIFT_BINARY, Family.THRIFT_COMPACT)
+)
+"""Those that are tested: Node's and Python's; with MOSN_XDS_PEERS=java, Java's."""
+
+
+def skip_without_runtimes() -> None:
+    """Skip where the families' peers cannot run. Installs Node's packages, if need be."""
+    missing = {reason for family in FAMILIES if (reason := family.serving.value[0].missing()) is not None}
+    if missing:
+        pytest.skip("; ".join(sorted(missing)))
+
+
+def eventually(client: PeerClient, method: str, wanted: Callable[[str], bool], **options: object) -> None:
+    """Call until the answer is right."""
+    deadline = time.monotonic() + 5
+    while not wanted(value := client.call(method, **options).value):
+        assert time.monotonic() < deadline, f"{method} is {value}"
+
+
 @dataclass(frozen=True)
 class Way:
     """What is between the peers."""
@@ -155,7 +181,8 @@ class Servers:
 
 class RpcWorld:
     """See the module. `servers`, if they are given, are others' to end; `retries` is how often a failed call is tried again,
-    `options` are the codec's."""
+    `options` are the codec's, `routes` makes others of a family's key (generic_proxy's only), and `shared` are those of one
+    more port, on which protocols are told by their first bytes."""
 
     def __init__(
         self,
@@ -166,16 +193,21 @@ class RpcWorld:
         servers: "Servers | None" = None,
         retries: int = 0,
         options: Config | None = None,
+        routes: Callable[[str], Config] | None = None,
+        shared: Config | None = None,
     ) -> None:
         self.way = way
         self.folder = folder
         self.families = tuple(families)
         self.retries = retries
         self.options = options
+        self.routes = routes
+        self.shared = shared
         self._ports = PortAllocator()
         self._stack = ExitStack()
         self._authority = Authority()
         self._dead = self._ports.take()
+        self.shared_port = self._ports.take()
         self._front = {family: self._ports.take() for family in families}
         self._middle = {family: self._ports.take() for family in families}
         self._clients: dict[tuple[Family, Calling], PeerClient] = {}
@@ -211,9 +243,11 @@ class RpcWorld:
         """Where the family's clients connect to."""
         return self._front[family]
 
-    def new_client(self, family: Family, calling: Calling, options: Sequence[str] = ()) -> PeerClient:
-        """A client of its own, with options for its runtime."""
-        made = PeerClient(calling, self._front[family], self.folder, options=options)
+    def new_client(
+        self, family: Family, calling: Calling, options: Sequence[str] = (), port: int | None = None
+    ) -> PeerClient:
+        """A client of its own, with options for its runtime, of the family's port or another one."""
+        made = PeerClient(calling, port or self._front[family], self.folder, options=options)
         return self._stack.enter_context(made)
 
     def servers(self, family: Family) -> list[PeerServer]:
@@ -278,6 +312,12 @@ class RpcWorld:
                 (f"{key}-dead", [self._dead]),
             ):
                 clusters.append(self._cluster(cluster, targets, secure_back))
+        if self.shared is not None:
+            names = [{"name": protocol.value} for protocol in Protocol]
+            codec = extension("any", "mosn_xds.extensions.rpc.v1.SniffingCodecConfig", protocols=names)
+            front = listener("shared", generic_filter("shared", self.shared, codec=codec, access_log=[]))
+            front["address"] = address(self.shared_port)
+            listeners.append(front)
         bootstrap = {
             "node": {"id": name, "cluster": "rpc"},
             "admin": {"address": address(self._ports.take())},
@@ -288,6 +328,8 @@ class RpcWorld:
         self.proxies.append(proxy)
 
     def _routes(self, key: str, plain: bool) -> Config:
+        if self.routes is not None:
+            return self.routes(key)
         slow: Config = {"timeout": "60s"}
         if self.retries and plain is (self.way.proxies == 2):
             slow["retry_policy"] = {
