@@ -16,7 +16,6 @@ DIFFERENTIAL = Path(__file__).parent.parent / "differential"
 
 WITHOUT_TABLE: tuple[str, ...] = (
     "generic_proxy_access_log",
-    "generic_proxy_upstream",
     "grpc_web",
     "http2_alpn",
     "http2_both_sides",
