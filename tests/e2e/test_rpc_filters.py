@@ -231,6 +231,11 @@ def test_what_a_filter_changes_is_without_effect_where_a_protocol_has_no_propert
             client.send(sent)
             assert client.read().value == "thrift"
             assert shop.thrift.frames[-1].data[-10:] == sent[-10:]
+    deadline = time.monotonic() + 5
+    while (found := shop.proxy.stats("edit_ignored")).get("generic_proxy.thrift.downstream_rq_edit_ignored") != 2:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    assert not found.get("generic_proxy.tag.downstream_rq_edit_ignored")
 
 
 @pytest.mark.parametrize(("method", "status"), [(b"spoil", _BUSY), (b"stumble", _UNKNOWN)])

@@ -140,7 +140,7 @@ def _take_action(take: Take, context: Context) -> Route:
     weighted: tuple[WeightedCluster, ...] = ()
     header = ""
     if weights is not None:
-        weighted, header = take_weighted_clusters(weights, context)
+        weighted, header = take_weighted_clusters(weights, context, of_rpc=True)
     if cluster:
         take.report.clusters.setdefault(cluster, "cluster")
     take.ignore_given(metadata_match="subsets are not supported yet")

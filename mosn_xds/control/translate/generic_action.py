@@ -40,7 +40,7 @@ def route_action(take: Take, context: Context, name: str) -> Route:
     weighted: tuple[WeightedCluster, ...] = ()
     header = ""
     if weights is not None:
-        weighted, header = take_weighted_clusters(weights, context)
+        weighted, header = take_weighted_clusters(weights, context, of_rpc=True)
     cluster = take.text("cluster")
     if cluster:
         take.report.clusters.setdefault(cluster, "cluster")

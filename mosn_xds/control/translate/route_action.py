@@ -90,8 +90,10 @@ def _take_stream_durations(take: Take) -> tuple[float | None, float | None, floa
     return stream_s, header_max_s, offset_s, True
 
 
-def take_weighted_clusters(take: Take, context: Context) -> tuple[tuple[WeightedCluster, ...], str]:
-    """route.WeightedCluster, and the header that may hold the pick's value."""
+def take_weighted_clusters(
+    take: Take, context: Context, *, of_rpc: bool = False
+) -> tuple[tuple[WeightedCluster, ...], str]:
+    """route.WeightedCluster, and the header that may hold the pick's value. `of_rpc`: headers are properties of calls."""
     prefix = take.text("runtime_key_prefix")
     header = take.text("header_name").lower()
     if take.wrapped_flag("use_hash_policy"):
@@ -113,12 +115,14 @@ def take_weighted_clusters(take: Take, context: Context) -> tuple[tuple[Weighted
             raise one.error("name", "At least one of name or cluster_header need to be specified")
         if name:
             take.report.clusters.setdefault(name, "weighted cluster")
+        if of_rpc:
+            one.ignore_given(host_rewrite_literal="a call's host is its service")
         entries.append(
             WeightedCluster(
                 name,
                 weight,
                 cluster_header,
-                take_header_ops(one),
+                take_header_ops(one, keep_case=of_rpc),
                 one.text("host_rewrite_literal"),
                 take_per_filter(one, context),
                 _take_metadata_match(one),

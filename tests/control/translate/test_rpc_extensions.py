@@ -12,7 +12,7 @@ from mosn_xds.spec.common import AppendAction, FormatOperator, FormatText, Fract
 from mosn_xds.spec.listener import CloseConnection, Listener, ListenerFilter, ListenerFilterKind
 from mosn_xds.spec.route import HeaderHash, Mirror, RetryPolicy, Route, RouteAction, SourceIpHash
 from mosn_xds.spec.rpc import ProtocolUse, RpcRouteTable
-from tests.control.translate.test_generic_proxy import GENERIC, proxied, proxy
+from tests.control.translate.test_generic_proxy import GENERIC, by, proxied, proxy
 from tests.control.translate.test_translation import translate, typed
 
 OURS = "type.googleapis.com/mosn_xds.extensions.rpc.v1."
@@ -224,6 +224,43 @@ def test_a_time_out_for_each_try_needs_no_retry_policy() -> None:
     action = route(itself("RouteAction", route=PLAIN, per_try_timeout="0.5s")).action
     assert isinstance(action, RouteAction)
     assert action.retry == RetryPolicy(num_retries=0, per_try_timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "routed",
+    [
+        itself("RouteAction", route=PLAIN, request_headers_to_add=[{"header": {"key": "a", "value": "b"}}]),
+        itself("RouteAction", route=PLAIN, response_headers_to_remove=["a"]),
+        typed(
+            f"{GENERIC}.action.v3.RouteAction",
+            weighted_clusters={"clusters": [{"name": "c", "weight": 1, "request_headers_to_remove": ["a"]}]},
+        ),
+    ],
+)
+def test_who_changes_properties_where_there_are_none_is_told(routed: dict[str, Any]) -> None:
+    action = {"action": {"name": "a", "typed_config": routed}}
+    routes = {"on_no_match": {"matcher": by("Method", {"get": action})}}
+    for protocol, told in (("thrift", 1), ("bolt", 0)):
+        codec = {"name": protocol, "typed_config": itself("ProtocolCodecConfig", name=protocol)}
+        table = {"name": "table", "routes": routes}
+        found = proxied(translator=translator(), codec_config=codec, route_config=table)
+        assert len(found.warnings) == told, found.warnings
+        assert all("route_config: thrift has no properties to change" in warning for warning in found.warnings)
+
+
+def test_weights_change_properties_in_their_own_case() -> None:
+    one = {
+        "name": "c",
+        "weight": 1,
+        "request_headers_to_add": [{"header": {"key": "targetApp", "value": "shop"}}],
+        "host_rewrite_literal": "elsewhere",
+    }
+    routed = typed(f"{GENERIC}.action.v3.RouteAction", weighted_clusters={"clusters": [one]})
+    action = route(routed).action
+    assert isinstance(action, RouteAction)
+    assert action.weighted[0].headers.request_add[0].name == "targetApp"
+    table = {"name": "table", "routes": {"on_no_match": {"action": {"name": "a", "typed_config": routed}}}}
+    assert "host_rewrite_literal (a call's host is its service)" in translate(GENERIC_ROUTES_URL, table).unread[0]
 
 
 def test_subsets_are_reported() -> None:

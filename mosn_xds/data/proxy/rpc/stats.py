@@ -25,6 +25,7 @@ _OWN = (
     "downstream_rq_local",
     "downstream_rq_reset",
     "downstream_rq_decoding_error",
+    "downstream_rq_edit_ignored",
     "downstream_rq_oneway",
     "downstream_heartbeat",
 )
@@ -44,6 +45,7 @@ class RpcStats(HttpStats):
     downstream_rq_local: int
     downstream_rq_reset: int
     downstream_rq_decoding_error: int
+    downstream_rq_edit_ignored: int
     downstream_rq_oneway: int
     downstream_heartbeat: int
 

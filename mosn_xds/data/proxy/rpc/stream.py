@@ -103,8 +103,16 @@ class RpcStream(Stream):
     def _finish(self) -> None:
         # Not before: what was received beside the head would be missed by a retry.
         self.bytes_received = len(self.rpc.frame)
+        protocol = self.rpc.version.rpc
+        if protocol is not None and not protocol.edits and self._was_edited():
+            self.manager.rpc_stats.downstream_rq_edit_ignored += 1
         super()._finish()
         self.manager.stream_ended()
+
+    def _was_edited(self) -> bool:
+        """Whether anybody has changed properties, of the call or of its answer."""
+        response = self.response
+        return self.rpc.fields != self.rpc.original or (isinstance(response, RpcResponse) and response.edited)
 
     def __repr__(self) -> str:
         return f"<RpcStream {self.stream_id} {self.rpc!r} {self.response_code or ''}>"
