@@ -12,7 +12,7 @@ from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.filters.api import FilterContext, StreamFilter
 from mosn_xds.data.filters.cors import CorsFilter, CorsStats
-from mosn_xds.data.filters.extensions import load_filter
+from mosn_xds.data.filters.extensions import ExtensionFilters
 from mosn_xds.data.filters.fault import FaultFilter, FaultStats
 from mosn_xds.data.filters.grpc_stats import GrpcStatsFilter
 from mosn_xds.data.filters.grpc_web import GrpcWebFilter
@@ -23,13 +23,16 @@ from mosn_xds.spec import filters as spec
 
 
 class Worker(Protocol):
-    """What the built-in filters need of the worker that they run in."""
+    """What filters are built with, of the worker that they run in."""
 
     @property
     def stats(self) -> StatRegistry: ...
 
     @property
     def limits(self) -> LimitProvider: ...
+
+    @property
+    def extension_filters(self) -> ExtensionFilters: ...
 
 
 def build_filters(filters: Sequence[spec.HttpFilter], context: FilterContext, worker: Worker) -> list[StreamFilter]:
@@ -63,7 +66,7 @@ def _build(config: spec.FilterConfig, context: FilterContext, worker: Worker) ->
         case spec.PeerMetadataFilter():
             return PeerMetadataFilter(config)
         case spec.ExtensionFilter():
-            return load_filter(config, context)
+            return worker.extension_filters.build(config, context)
         case spec.UnknownFilter():
             return RefusingFilter(config)
         case spec.RouterFilter() | spec.AlpnFilter() | spec.IstioStatsFilter():

@@ -2,6 +2,9 @@
 
 The agent has asked the same class about the same options before (`mosn_xds.spec.extensions`), so an error here means that
 agent and worker do not see the same packages, or that the class fails when an object is made of it.
+
+A worker looks through what is installed once, when the first such filter is asked for: that takes milliseconds, and a mesh
+has thousands of chains.
 """
 
 from collections.abc import Iterable
@@ -13,14 +16,27 @@ from mosn_xds.spec.extensions import STREAM_FILTERS, Extensions
 from mosn_xds.spec.filters import ExtensionFilter
 
 
-def load_filter(
-    spec: ExtensionFilter, context: FilterContext, found: Iterable[EntryPoint] | None = None
-) -> StreamFilter:
-    """The filter that `spec` names. Raises ConfigError.
+class ExtensionFilters:
+    """Those that one worker may build.
 
     `found` are the entry points to look through; those of the installed packages when None.
     """
-    kind = Extensions(STREAM_FILTERS, found).load(spec.entry)
-    if not issubclass(kind, StreamFilter):
-        raise ConfigError(f"{STREAM_FILTERS}: {spec.entry}: {kind.__qualname__} is no StreamFilter")
-    return kind(kind.decode_options(spec.config), context)
+
+    __slots__ = ("_found", "_known")
+
+    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+        self._found = found
+        self._known: Extensions | None = None
+
+    def build(self, spec: ExtensionFilter, context: FilterContext) -> StreamFilter:
+        """The filter that `spec` names. Raises ConfigError."""
+        known = self._known
+        if known is None:
+            known = self._known = Extensions(STREAM_FILTERS, self._found)
+        kind = known.load(spec.entry)
+        if not issubclass(kind, StreamFilter):
+            raise ConfigError(f"{STREAM_FILTERS}: {spec.entry}: {kind.__qualname__} is no StreamFilter")
+        return kind(kind.decode_options(spec.config), context)
+
+    def __repr__(self) -> str:
+        return f"<ExtensionFilters {self._known or 'not looked for yet'}>"

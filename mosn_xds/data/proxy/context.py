@@ -7,6 +7,7 @@ from typing import Protocol
 from mosn_xds.base.chance import Random
 from mosn_xds.base.limits import LimitProvider
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.filters.extensions import ExtensionFilters
 from mosn_xds.data.match.routes import RouteTable
 from mosn_xds.data.match.rpc_routes import RpcTable
 from mosn_xds.data.net.reactor import Reactor
@@ -49,6 +50,7 @@ class WorkerContext:
         "clusters",
         "drain",
         "environment",
+        "extension_filters",
         "limits",
         "local_ip",
         "log_files",
@@ -91,6 +93,7 @@ class WorkerContext:
         self.route_slots: dict[str, RouteSlot] = {}
         self.rpc_route_slots: dict[str, RpcRouteSlot] = {}
         self.protocols = Protocols()
+        self.extension_filters = ExtensionFilters()
 
     def route_slot(self, name: str) -> RouteSlot:
         """The slot of an RDS name; empty until its table comes."""

@@ -10,7 +10,7 @@ from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.head import ResponseHead
 from mosn_xds.data.filters.api import FilterChain, FilterOptions, FilterStream, Reply, StreamFilter
 from mosn_xds.data.filters.build import build_filters
-from mosn_xds.data.filters.extensions import load_filter
+from mosn_xds.data.filters.extensions import ExtensionFilters
 from mosn_xds.data.filters.harness import FilterHarness, HarnessContext
 from mosn_xds.spec import filters as spec
 from mosn_xds.spec.common import StringMatch, StringMatchKind
@@ -20,6 +20,7 @@ class Worker:
     def __init__(self) -> None:
         self.stats = StatRegistry()
         self.limits = LimitProvider()
+        self.extension_filters = ExtensionFilters()
 
 
 class NeedToken(StreamFilter):
@@ -115,9 +116,8 @@ def test_we_tell_the_downstream_if_it_told_us() -> None:
 
 def test_filter_by_entry_point_with_options() -> None:
     context = HarnessContext()
-    found = load_filter(
-        spec.ExtensionFilter("need-token", b'{"header": "x-token"}'), context, [entry("need-token", "NeedToken")]
-    )
+    filters = ExtensionFilters([entry("need-token", "NeedToken")])
+    found = filters.build(spec.ExtensionFilter("need-token", b'{"header": "x-token"}'), context)
     harness = FilterHarness(found)
     answer = harness.request().answer
     assert answer is not None
@@ -141,7 +141,15 @@ def test_filter_by_entry_point_with_options() -> None:
 )
 def test_mistakes_with_entry_points_are_clear_errors(config: bytes, entries: list[EntryPoint], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_filter(spec.ExtensionFilter("f", config), HarnessContext(), entries)
+        ExtensionFilters(entries).build(spec.ExtensionFilter("f", config), HarnessContext())
+
+
+def test_installed_packages_are_looked_through_once() -> None:
+    filters = ExtensionFilters(iter([entry("slow", "Slow")]))  # which can be walked through but once
+    first, second = (filters.build(spec.ExtensionFilter("slow", b"{}"), HarnessContext()) for _ in range(2))
+    assert isinstance(first, Slow)
+    assert isinstance(second, Slow)
+    assert first is not second
 
 
 def test_async_filter_holds_the_stream_until_it_has_decided() -> None:
