@@ -17,8 +17,9 @@ import grpc
 import pytest
 
 from tests.differential.bed import HTTP_OPTIONS, Config, address, file_log, hcm, listener
-from tests.e2e.grpc_interop import METADATA_ECHO, METADATA_ECHO_BINARY, Interop, InteropServer
+from tests.e2e.grpc_interop import METADATA_ECHO, METADATA_ECHO_BINARY, SERVICE, Interop, InteropServer
 from tests.support.authority import Authority, Issued
+from tests.support.http2_client import Http2Client
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
 
@@ -27,6 +28,11 @@ _HOST = "interop.test"
 _WINDOW = 65535
 
 ROUTES = [
+    {"match": {"prefix": "/mosn.test.Interop/", "headers": [
+        {"name": "tri-service-version", "string_match": {"exact": "2.0.0"}},
+        {"name": "tri-service-group", "string_match": {"exact": "blue"}}]},
+     "route": {"cluster": "interop", "timeout": "0s"},
+     "request_headers_to_add": [{"header": {"key": METADATA_ECHO, "value": "blue 2.0.0"}}]},
     {"match": {"prefix": "/", "headers": [{"name": "x-short", "present_match": True}]},
      "route": {"cluster": "interop", "timeout": "0.3s"}},
     {"match": {"prefix": "/", "headers": [{"name": "x-refused", "present_match": True}]},
@@ -338,6 +344,36 @@ def test_what_the_proxy_answers_itself_is_a_status(interop: Interop) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             interop.unary("Echo", metadata=((header, "1"),))
         assert status_of(caught.value) == expected
+
+
+_TRIPLE = (
+    ("tri-service-version", "2.0.0"),
+    ("tri-service-group", "blue"),
+    ("tri-consumer-appname", "shop"),
+    ("tri-req-id", "7"),
+)
+
+
+def test_triple_of_dubbo_3_is_routed_by_version_and_group(interop: Interop) -> None:
+    """https://dubbo.apache.org/en/overview/reference/protocols/triple-spec/"""
+    answer, call = interop.with_call("Echo", b"m", metadata=_TRIPLE)
+    assert (answer, dict(call.initial_metadata())[METADATA_ECHO]) == (b"m", "blue 2.0.0")
+    _, other = interop.with_call("Echo", b"m", metadata=_TRIPLE[1:])
+    assert METADATA_ECHO not in dict(other.initial_metadata())
+    with pytest.raises(grpc.RpcError) as caught:
+        interop.unary("Fail", b"12 No such method: greet", metadata=_TRIPLE)
+    assert status_of(caught.value) == (grpc.StatusCode.UNIMPLEMENTED, "No such method: greet")
+
+
+def test_triple_as_its_clients_frame_it(passage: Passage) -> None:
+    if passage.setting.secure:
+        pytest.skip("the same frames, behind TLS")
+    fields = [("content-type", "application/grpc+proto"), ("te", "trailers"), ("tri-service-timeout", "2000"), *_TRIPLE]
+    with Http2Client(passage.port) as client:
+        sent = client.request("POST", f"/{SERVICE}/Echo", fields, b"\0\0\0\0\1m")
+        seen = client.finish(sent)
+    assert (seen.status, bytes(seen.body), seen.get(METADATA_ECHO)) == (200, b"\0\0\0\0\1m", "blue 2.0.0")
+    assert ("grpc-status", "0") in seen.trailers
 
 
 def test_the_access_log_has_the_status(passage: Passage, interop: Interop) -> None:
