@@ -25,3 +25,5 @@ for (const interfaceName of SERVICES) server.addService({ interfaceName }, servi
 server.start().then(() => {
   console.log(JSON.stringify({ listening: server.publishPort, name, protocol }));
 });
+
+process.stdin.on('end', () => process.exit(0)).resume(); // nobody is left who wants it

@@ -12,7 +12,7 @@ from anthunder.listener.base_listener import BaseService
 from commands import SERVICES, VERSION, announce
 
 
-class Echo(BaseService):  # type: ignore[misc]
+class Echo(BaseService):
     """The methods; one object per call, so what is remembered is the class's."""
 
     name = ""

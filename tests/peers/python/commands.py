@@ -26,7 +26,8 @@ def serve(peer: str, call: Call) -> None:
 
 
 def announce(port: int, name: str) -> None:
-    """The first line of a server."""
+    """The first line of a server, which ends when its stdin does: nobody is left who wants it."""
+    Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     _say({"listening": port, "name": name})
 
 

@@ -33,7 +33,7 @@ def main(protocol: str, port: int, name: str) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._iprot, name)
 
-    class Named(TProcessor):  # type: ignore[misc]
+    class Named(TProcessor):
         """A call that names a service goes to `services`."""
 
         def process_in(self, iprot: Any) -> Any:
@@ -79,7 +79,7 @@ def main(protocol: str, port: int, name: str) -> None:
 
     factories = {"binary": TBinaryProtocolFactory, "compact": TCompactProtocolFactory}
 
-    class Socket(TServerSocket):  # type: ignore[misc]
+    class Socket(TServerSocket):
         def listen(self) -> None:
             super().listen()
             announce(port, name)

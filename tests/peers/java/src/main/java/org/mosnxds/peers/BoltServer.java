@@ -16,7 +16,8 @@ public final class BoltServer {
         server.registerUserProcessor(new Processor(service));
         server.startup();
         new Commands(System.out).say("listening", server.port(), "name", arguments[1]);
-        Thread.currentThread().join();
+        System.in.readAllBytes(); // to its end: nobody is left who wants it
+        Runtime.getRuntime().halt(0);
     }
 
     private static final class Processor extends SyncUserProcessor<Call> {

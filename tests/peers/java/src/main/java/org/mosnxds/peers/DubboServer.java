@@ -26,7 +26,8 @@ public final class DubboServer {
         }
         bootstrap.start();
         new Commands(System.out).say("listening", port, "name", arguments[1]);
-        Thread.currentThread().join();
+        System.in.readAllBytes(); // to its end: nobody is left who wants it
+        Runtime.getRuntime().halt(0);
     }
 
     private static <T extends Echo> ServiceConfig<T> exported(Class<T> wanted, Echo echo) {
