@@ -9,6 +9,7 @@ A one-way request is over when it is written. A peer that has been silent for th
 a sign of life, and is lost if none comes.
 """
 
+import logging
 from collections.abc import Iterator
 
 from mosn_xds.base.chance import Random
@@ -23,6 +24,7 @@ from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS, MultiplexedConnection, MultiplexedStream
 from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 
+_log = logging.getLogger("mosn_xds.rpc")
 _LAST_ID = 0x7FFFFFFF
 """Ids are signed in some peers (Java's int)."""
 _JITTER = 0.15
@@ -41,6 +43,7 @@ class RpcUpstreamStats(StatGroup):
         "push_dropped",
         "response_unmatched",
         "decoding_error",
+        "protocol_exceptions",
     )
     __slots__ = COUNTERS
 
@@ -51,6 +54,7 @@ class RpcUpstreamStats(StatGroup):
     push_dropped: int
     response_unmatched: int
     decoding_error: int
+    protocol_exceptions: int
 
 
 class RpcParts:
@@ -165,18 +169,25 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
     def begin(self, stream: RpcStream, request: RpcRequest) -> None:
         protocol = self._protocol
         wire = self.wire
+        streams = self._streams
         try:
             frame = protocol.edit_request(request) if request.edited else request.frame
+            if request.limit_s is not None:
+                frame = protocol.with_timeout(frame, request.limit_s)
+            id = self._next_id()
+            frame = self._identify(id, frame)
         except BadFrame:  # what was made of it fits into no frame
             self.settings.reactor.defer(lambda: self._refuse(stream))
             return
-        if request.limit_s is not None:
-            frame = protocol.with_timeout(frame, request.limit_s)
-        streams = self._streams
+        except Exception:  # an extension's call: other calls of this connection have no part in it
+            _log.exception("protocol %s failed", protocol.name)
+            self._parts.stats.protocol_exceptions += 1
+            self.settings.reactor.defer(lambda: self._refuse(stream))
+            return
         del streams[stream.id]
-        stream.id = id = self._next_id()
+        stream.id = id
         streams[id] = stream
-        frame = self._identify(stream, request, frame)
+        self._expect(stream, request)
         stream.began_at = wire.bytes_sent + wire.pending_bytes
         stream.bytes_sent = len(frame)
         wire.write(frame)
@@ -191,10 +202,12 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
             self._end(stream)
             handler.on_upstream_reset(ResetReason.LOCAL_REFUSED, "", Stale.NO)
 
-    def _identify(self, stream: RpcStream, request: RpcRequest, frame: bytes) -> bytes:
+    def _identify(self, id: int, frame: bytes) -> bytes:
         """The frame under an id by which its answer will be known."""
-        del request
-        return self._protocol.with_id(frame, stream.id)
+        return self._protocol.with_id(frame, id)
+
+    def _expect(self, stream: RpcStream, request: RpcRequest) -> None:
+        """The request is about to be sent."""
 
     def _find(self, response: RpcResponse) -> RpcStream | None:
         """Whose answer this is."""

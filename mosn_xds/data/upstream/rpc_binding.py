@@ -146,11 +146,13 @@ class BoundConnection(RpcConnection):
         super()._leave(active=active)
         self._binding.lost()
 
-    def _identify(self, stream: RpcStream, request: RpcRequest, frame: bytes) -> bytes:
+    def _identify(self, id: int, frame: bytes) -> bytes:
+        return frame
+
+    def _expect(self, stream: RpcStream, request: RpcRequest) -> None:
         if request.kind is Kind.REQUEST:
             self._unanswered.setdefault(request.id, deque()).append(stream)
             self._waiting += 1
-        return frame
 
     def _find(self, response: RpcResponse) -> RpcStream | None:
         waiting = self._unanswered.get(response.id)

@@ -12,6 +12,7 @@ A client that leaves takes its requests with it, but not those that are one-way:
 on, and the connection is over when they are.
 """
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
+_log = logging.getLogger("mosn_xds.rpc")
 _DC: Final = int(ResponseFlag.DC)
 _DPE: Final = int(ResponseFlag.DPE)
 MOST_STREAMS: Final = 4096
@@ -211,6 +213,20 @@ class RpcServerConnection(ServerConnection):
         del end
         if not isinstance(stream, RpcStream) or stream.rpc.kind is Kind.ONEWAY:
             return
+        try:
+            frame = self._frame_of(head, stream)
+        except Exception:  # an extension's call: what one client's request leads to is not for others to bear
+            self._on_exception(stream)
+            return
+        stream.bytes_sent = len(frame)
+        self._write(frame)
+        drain = self._drain
+        if (drain.own is not None or drain.worker.active) and not self._going and self._draining():
+            self.stats.downstream_cx_drain_close += 1
+            self.close_if_idle()
+
+    def _frame_of(self, head: ResponseHead, stream: RpcStream) -> bytes:
+        """What the client gets, which also says how the call ended."""
         request = stream.rpc
         protocol = self._protocol
         if isinstance(head, RpcResponse) and head.frame:
@@ -218,19 +234,24 @@ class RpcServerConnection(ServerConnection):
             if edited:
                 frame = protocol.answer(edited, request)
                 stream.rpc_code = head.code
-            else:
-                frame = protocol.reply(request, stream.response_code, stream.details)
-                stream.rpc_code = self._code_in(frame)
+                return frame
+            frame = protocol.reply(request, stream.response_code, stream.details)
         else:
             reason = stream.local_text.decode("utf-8", "replace") or stream.details
             frame = protocol.reply(request, head.status, reason)
-            stream.rpc_code = self._code_in(frame)
-        stream.bytes_sent = len(frame)
-        self._write(frame)
-        drain = self._drain
-        if (drain.own is not None or drain.worker.active) and not self._going and self._draining():
-            self.stats.downstream_cx_drain_close += 1
-            self.close_if_idle()
+        stream.rpc_code = self._code_in(frame)
+        return frame
+
+    def _on_exception(self, stream: RpcStream) -> None:
+        """There is no answer that the client would understand."""
+        _log.exception("protocol %s failed", self._protocol.name)
+        self._rpc_stats.protocol_exceptions += 1
+        stream.details = "protocol_exception"
+        stream.response_code = 0
+        stream.failed = True
+        self.info.close_reason = f"{self._protocol.name}_exception"
+        self._closing = True
+        self.wire.close(flush=True)
 
     def _edited(self, head: RpcResponse, stream: RpcStream) -> bytes:
         """The answer with its present properties; empty where they do not fit into a frame, which makes it an error."""

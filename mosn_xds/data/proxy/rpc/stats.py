@@ -28,6 +28,7 @@ _OWN = (
     "downstream_rq_edit_ignored",
     "downstream_rq_oneway",
     "downstream_heartbeat",
+    "protocol_exceptions",
 )
 _MOST_CODES = 300
 
@@ -48,6 +49,7 @@ class RpcStats(HttpStats):
     downstream_rq_edit_ignored: int
     downstream_rq_oneway: int
     downstream_heartbeat: int
+    protocol_exceptions: int
 
     def __init__(self, prefix: str) -> None:
         for name in (*HttpStats.COUNTERS, *HttpStats.GAUGES):
