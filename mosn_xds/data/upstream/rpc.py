@@ -5,8 +5,9 @@ is found by that id, and whoever answers the client puts the client's id back. N
 protocol's `from_server` reads. A response that nobody waits for (its request timed out, or the server is confused) is
 counted and dropped.
 
-A one-way request is over when it is written. A peer that has been silent for the protocol's heartbeat interval is asked for
-a sign of life, and is lost if none comes.
+A one-way request is over when it is written, unless the peer does not take what is written: who sends such requests to a
+slow server is not read from, like everybody else. A peer that has been silent for the protocol's heartbeat interval is
+asked for a sign of life, and is lost if none comes.
 """
 
 import logging
@@ -30,6 +31,8 @@ _LAST_ID = 0x7FFFFFFF
 _JITTER = 0.15
 SLICE = 256
 """Frames that are taken at once, of which a read may bring thousands: some 4 ms."""
+MOST_UNSENT_BYTES = 64 << 20
+"""What may wait for a server that does not read, whoever has given it up by now; requests beyond are refused."""
 
 
 class RpcUpstreamStats(StatGroup):
@@ -170,6 +173,9 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         protocol = self._protocol
         wire = self.wire
         streams = self._streams
+        if wire.pending_bytes > MOST_UNSENT_BYTES:
+            self.settings.reactor.defer(lambda: self._refuse(stream))
+            return
         try:
             frame = protocol.edit_request(request) if request.edited else request.frame
             if request.limit_s is not None:
@@ -195,6 +201,8 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
             if not self._sent_oneway:
                 self.settings.reactor.defer(self._complete_oneway)
             self._sent_oneway.append(stream)
+        if self._full_wire:
+            self._back_up(stream)
 
     def _refuse(self, stream: RpcStream) -> None:
         handler = stream.handler
@@ -224,13 +232,19 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
                 return id
 
     def _complete_oneway(self) -> None:
-        """What was written needs no answer: that is the answer."""
+        """What was written needs no answer: that is the answer. Not while the wire is full."""
+        if self._full_wire:
+            return
         sent, self._sent_oneway = self._sent_oneway, []
         for stream in sent:
             handler = stream.handler
             if handler is not None:
                 self._end(stream)
                 handler.on_response_head(RpcResponse.of(self.version, b"", 0, status=200), True)
+
+    def on_below_low_water(self) -> None:
+        super().on_below_low_water()
+        self._complete_oneway()
 
     def abandon(self, stream: RpcStream) -> None:
         """The handler gave up. Its response, should it come, finds nobody; with one exchange at a time nothing else can come,

@@ -19,7 +19,7 @@ from mosn_xds.data.upstream.api import LbContext, PendingStream, StreamHandler
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS
 from mosn_xds.data.upstream.pool import ConnectionPool, Pool
-from mosn_xds.data.upstream.rpc import RpcConnection, RpcParts, RpcStream
+from mosn_xds.data.upstream.rpc import MOST_UNSENT_BYTES, RpcConnection, RpcParts, RpcStream
 
 if TYPE_CHECKING:
     from mosn_xds.data.tls.client import TlsOptions
@@ -79,9 +79,14 @@ class RpcBinding:
         return pool.open_stream(handler)
 
     def send(self, frame: bytes) -> None:
-        """Say this to the server; to nobody, if no request has bound the client yet."""
-        if self._connection is not None:
-            self._connection.wire.write(frame)
+        """Say this to the server; to nobody, if no request has bound the client yet. A server that reads nothing of it is
+        given up in the end."""
+        connection = self._connection
+        if connection is not None:
+            if connection.wire.pending_bytes > MOST_UNSENT_BYTES:
+                connection.close()
+            else:
+                connection.wire.write(frame)
 
     def close(self) -> None:
         """The client is gone."""
