@@ -21,9 +21,9 @@ from mosn_xds.data.codec.rpc.bolt.status import HTTP_OF
 from mosn_xds.data.codec.rpc.dubbo.options import DubboOptions
 from mosn_xds.data.codec.rpc.dubbo.protocol import HTTP_STATUSES, Dubbo
 from mosn_xds.data.codec.rpc.thrift.protocol import Thrift
-from mosn_xds.data.proxy.rpc.calls import MOST_METHODS, MethodStats
+from mosn_xds.data.proxy.rpc.calls import MOST_METHODS
 from mosn_xds.data.proxy.rpc.connection import MOST_BYTES, MOST_STREAMS
-from mosn_xds.data.proxy.rpc.stats import RpcStats
+from mosn_xds.data.proxy.rpc.stats import MethodStats, RpcStats
 from mosn_xds.data.upstream.rpc import RpcUpstreamStats
 from mosn_xds.spec.common import StringMatch, StringMatchKind
 from mosn_xds.spec.format import OPERATORS

@@ -1,18 +1,18 @@
 """What an RPC proxy counts of its calls: by status and flag as Envoy's generic_proxy does, and by service and method.
 
 The latter are groups of their own, ``PREFIXrpc.PROTOCOL.SERVICE.METHOD.``. Clients choose those names, so there is a bound:
-at most `MOST_METHODS` of one proxy are told apart, in the order in which they come, and what has no route, or a name too
-long, is none of them. All else is ``PREFIXrpc.PROTOCOL.other.other.``. What could not stand in a name becomes ``_``.
+at most `MOST_METHODS` of one proxy are told apart, in the order in which they come and however often its chain is replaced;
+what has no route, or a name too long, is none of them. All else is ``PREFIXrpc.PROTOCOL.other.other.``. What could not
+stand in a name becomes ``_``.
 """
 
 import re
 from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import flag_names
-from mosn_xds.base.stats import Histogram, StatGroup, StatRegistry
-from mosn_xds.data.codec.head import Version
+from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.rpc import Kind
-from mosn_xds.data.proxy.rpc.stats import RpcStats
+from mosn_xds.data.proxy.rpc.stats import MethodStats, RpcStats
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.rpc.stream import RpcStream
@@ -23,26 +23,14 @@ _OTHER: Final = b"other"
 _UNFIT = re.compile(r"[^A-Za-z0-9_.:/$~-]")
 
 
-class MethodStats(StatGroup):
-    """The calls of one method. `rq_error`: answered with a status that is no success, or not at all; `rq_time` in ms."""
-
-    COUNTERS = ("rq_total", "rq_error")
-    HISTOGRAMS = ("rq_time",)
-    __slots__ = (*COUNTERS, *HISTOGRAMS)
-
-    rq_total: int
-    rq_error: int
-    rq_time: Histogram
-
-
 class CallStats:
     """The calls of one RPC proxy."""
 
     def __init__(self, stats: RpcStats, registry: StatRegistry) -> None:
         self._stats = stats
         self._registry = registry
-        self._methods: dict[tuple[Version, bytes, bytes], MethodStats] = {}
-        self._others: dict[Version, MethodStats] = {}
+        self._methods = stats.methods
+        self._others = stats.other_methods
 
     def __repr__(self) -> str:
         return f"<CallStats {self._stats.prefix} {len(self._methods)} methods>"
@@ -58,7 +46,7 @@ class CallStats:
         if stream.flags:
             for flag in flag_names(stream.flags).split(","):
                 stats.count(f"downstream_rq_flag.{flag}")
-        method = self._methods.get((request.version, request.authority or b"", request.method))
+        method = self._methods.get((request.version.label, request.authority or b"", request.method))
         if method is None:
             method = self._find(stream)
         method.rq_total += 1
@@ -73,7 +61,8 @@ class CallStats:
     def _find(self, stream: "RpcStream") -> MethodStats:
         request = stream.rpc
         service, method = request.service, request.method
-        key = (request.version, service, method)
+        label = request.version.label
+        key = (label, service, method)
         if (
             stream.route is not None
             and len(self._methods) < MOST_METHODS
@@ -81,15 +70,15 @@ class CallStats:
         ):
             found = self._methods[key] = self._group(*key)
         else:
-            other = self._others.get(request.version)
+            other = self._others.get(label)
             if other is None:
-                other = self._others[request.version] = self._group(request.version, _OTHER, _OTHER)
+                other = self._others[label] = self._group(label, _OTHER, _OTHER)
             found = other
         return found
 
-    def _group(self, version: Version, service: bytes, method: bytes) -> MethodStats:
+    def _group(self, label: str, service: bytes, method: bytes) -> MethodStats:
         whose = f"{_fit(service)}.{_fit(method).replace('.', '_')}"
-        return self._registry.group(MethodStats, f"{self._stats.prefix}rpc.{version.label}.{whose}.")
+        return self._registry.group(MethodStats, f"{self._stats.prefix}rpc.{label}.{whose}.")
 
 
 def _fit(name: bytes) -> str:

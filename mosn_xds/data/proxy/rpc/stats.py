@@ -1,5 +1,6 @@
 """Statistics of an RPC proxy: those of Envoy's generic_proxy, and what it keeps to itself."""
 
+from mosn_xds.base.stats import Histogram, StatGroup
 from mosn_xds.data.proxy.stats import HttpStats
 
 _COUNTERS = (
@@ -33,13 +34,25 @@ _OWN = (
 _MOST_CODES = 300
 
 
+class MethodStats(StatGroup):
+    """The calls of one method. `rq_error`: answered with a status that is no success, or not at all; `rq_time` in ms."""
+
+    COUNTERS = ("rq_total", "rq_error")
+    HISTOGRAMS = ("rq_time",)
+    __slots__ = (*COUNTERS, *HISTOGRAMS)
+
+    rq_total: int
+    rq_error: int
+    rq_time: Histogram
+
+
 class RpcStats(HttpStats):
     """``generic_proxy.NAME.`` and the like. What streams of any protocol count is there; only the names here are shown."""
 
     COUNTERS = (*_COUNTERS, *_OWN)
     GAUGES = ("downstream_cx_active", "downstream_rq_active")
     HISTOGRAMS = ("downstream_cx_length_ms", "downstream_rq_time")
-    __slots__ = (*_OWN, "codes")
+    __slots__ = (*_OWN, "codes", "methods", "other_methods")
 
     downstream_cx_overflow: int
     downstream_rq_error: int
@@ -56,6 +69,10 @@ class RpcStats(HttpStats):
             setattr(self, name, 0)
         self.codes: dict[int, int] = {}
         """Answers by the protocol's own status, 0 for none; shown as ``downstream_rq_code.STATUS``."""
+        self.methods: dict[tuple[str, bytes, bytes], MethodStats] = {}
+        """Those that are told apart, by protocol, service and name: for as long as any proxy of this prefix is there."""
+        self.other_methods: dict[str, MethodStats] = {}
+        """All the others of a protocol."""
         super().__init__(prefix)
 
     def count_code(self, code: int) -> None:

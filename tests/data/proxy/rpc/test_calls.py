@@ -76,6 +76,17 @@ def test_there_is_a_bound_of_names() -> None:
     assert counted.values["bolt.shop.Cart.m0.rq_total"] == 2
 
 
+def test_the_bound_outlives_the_proxy_that_a_change_of_its_chain_replaces() -> None:
+    counted = Counted()
+    for number in range(MOST_METHODS):
+        counted.end(method=b"m%d" % number)
+    counted.calls = CallStats(counted.stats, counted.registry)
+    counted.end(method=b"new", version=Version("bolt"))
+    counted.end(method=b"m0", version=Version("bolt"))
+    assert counted.values["bolt.other.other.rq_total"] == 1
+    assert counted.values["bolt.shop.Cart.m0.rq_total"] == 2
+
+
 def test_names_that_no_route_takes_or_that_are_too_long_get_no_room() -> None:
     counted = Counted()
     counted.end(service=b"probe", route=None, response_code=404)
