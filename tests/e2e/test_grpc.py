@@ -418,6 +418,7 @@ def test_a_writer_that_nobody_reads_stops(passage: Passage) -> None:
         call = channel.stream_stream("/mosn.test.Interop/Unread")(requests(), timeout=20)
         before = -1
         while before != sent or not sent:
+            assert not call.done(), call.details()
             before = sent
             time.sleep(0.3)
         assert before < 32 << 20
