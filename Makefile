@@ -25,11 +25,12 @@ $(STAMP): setup.cfg pyproject.toml
 demo: setup
 	$(BIN)/mosn-xds demo
 
-# Real processes on a shared machine: what fails is tried again, and named in the summary all the same. What measures time
-# comes by itself, behind the rest.
+# Real processes on a shared machine: what fails is tried again, and named in the summary all the same. What enters networks of
+# its own has processes of its own (tests/conftest.py), and what measures time comes by itself, behind the rest.
 test: setup
 	failed=0; \
-	$(BIN)/python -m pytest -m 'not soak and not alone' $(SIDE_BY_SIDE) --reruns 2 || failed=1; \
+	$(BIN)/python -m pytest -m 'not soak and not alone and not network' $(SIDE_BY_SIDE) --reruns 2 || failed=1; \
+	$(BIN)/python -m pytest tests/e2e -m 'network and not soak and not alone' $(SIDE_BY_SIDE) --reruns 2 || failed=1; \
 	$(BIN)/python -m pytest -m 'alone and not soak' --reruns 2 || failed=1; \
 	exit $$failed
 
