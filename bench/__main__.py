@@ -299,6 +299,7 @@ def main() -> int:
     console = Console()
     results: list[list[Result]] = []
     with tempfile.TemporaryDirectory(prefix="mosn-xds-bench-") as folder:
+        Path(folder).chmod(0o755)  # nginx's workers are another user, who reads its files here
         bench = Bench(Path(folder), given.rounds, given.seconds, measured)
         for scenario in wanted:
             console.print(f"{scenario.name}: {given.rounds} rounds of {given.seconds:g} s for each proxy", style="dim")
