@@ -4,7 +4,6 @@ Calls go from clients here to the front's sidecar, over mutual TLS to the servic
 speak both protocols. Everything is real, as in the other demos, and nothing is left running.
 """
 
-import contextlib
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from mosn_xds.cli.demo.rpc_frames import BoltSpeech, DubboSpeech, Speech
 from mosn_xds.cli.demo.rpc_traffic import Caller
 from mosn_xds.cli.demo.secure_mesh import FRONT, TRUST_DOMAIN
 from mosn_xds.cli.demo.sidecar import Sidecar
+from mosn_xds.cli.demo.stage import Stage
 from mosn_xds.cli.demo.story import answers, check, end, failed, free_ports, wait_for
 from mosn_xds.cli.demo.traffic import Load, Tally
 from mosn_xds.pilot.authority import CertificateAuthority, CertificateService
@@ -36,12 +36,11 @@ _SPEECHES: dict[str, type[BoltSpeech] | type[DubboSpeech]] = {"bolt": BoltSpeech
 _GUEST = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/guest"
 
 
-class RpcDemo:
+class RpcDemo(Stage):
     """The authority, the services and both sidecars. `calls` are those made so far, by protocol."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = contextlib.ExitStack()
+        super().__init__(folder)
         self.authority = CertificateAuthority()
         inbound = [(instance, protocol) for instance in mesh.INSTANCES for protocol in mesh.PROTOCOLS]
         taken = iter(free_ports(len(mesh.PROTOCOLS) + len(inbound) + len(mesh.INSTANCES)))
@@ -53,17 +52,6 @@ class RpcDemo:
         self.services: dict[str, subprocess.Popen[bytes]] = {}
         self.log = folder / "calls.log"
         self.calls = dict.fromkeys(mesh.PROTOCOLS, 0)
-
-    def __enter__(self) -> "RpcDemo":
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         for instance, port in self.ports.services.items():

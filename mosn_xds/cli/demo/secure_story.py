@@ -5,7 +5,6 @@ token from a file), as istiod's `IstioCertificateService` is asked; certificates
 replaced before the reader's eyes. Nothing is left running.
 """
 
-import contextlib
 import http.client
 import json
 import socket
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from mosn_xds.cli.demo import secure_mesh as mesh
 from mosn_xds.cli.demo.sidecar import Sidecar
+from mosn_xds.cli.demo.stage import Stage
 from mosn_xds.cli.demo.story import answers, check, end, failed, free_ports, wait_for
 from mosn_xds.cli.demo.traffic import HttpAsker, Load
 from mosn_xds.pilot.authority import CertificateAuthority, CertificateService, KeyPair
@@ -36,25 +36,13 @@ _CLIENTS = 4
 _TOKENS = {"token-of-front": mesh.FRONT, "token-of-catalog": mesh.CATALOG}
 
 
-class SecureDemo:
+class SecureDemo(Stage):
     """The authority, the service and both sidecars."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = contextlib.ExitStack()
+        super().__init__(folder)
         self.authority = CertificateAuthority()
         self.port, self.inbound_port, self.service_port = free_ports(3)
-
-    def __enter__(self) -> "SecureDemo":
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "mosn_xds.cli.demo.service", "catalog", str(self.service_port), "http"]

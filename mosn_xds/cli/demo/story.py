@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mosn_xds.cli.demo import mesh
+from mosn_xds.cli.demo.stage import Stage
 from mosn_xds.cli.demo.traffic import HttpAsker, Load, Tally, burst, tick
 from mosn_xds.pilot.directory import Directory
 from mosn_xds.pilot.resources import ResourceSet
@@ -39,13 +40,12 @@ class DemoFailed(Exception):
     """The demo did not see what it should have."""
 
 
-class Demo:
+class Demo(Stage):
     """The bookshop and everything that runs for it."""
 
     def __init__(self, folder: Path, console: Console) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._console = console
-        self._stack = contextlib.ExitStack()
         ports = free_ports(len(SERVICES) + 4)
         services = {name: [ports.pop()] for name in SERVICES}
         self.ports = mesh.Ports(0, ports.pop(), ports.pop(), ports.pop(), services)
@@ -55,17 +55,6 @@ class Demo:
         self._directory = Directory(self._mesh)
         self._agent: subprocess.Popen[bytes] | None = None
         self.pilot: Pilot | None = None
-
-    def __enter__(self) -> "Demo":
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
 
     def _start(self) -> None:
         for name, (port,) in self.ports.services.items():

@@ -237,7 +237,7 @@ class RpcServerConnection(ServerConnection):
                 return frame
             frame = protocol.reply(request, stream.response_code, stream.details)
         else:
-            reason = stream.local_text.decode("utf-8", "replace") or stream.details
+            reason = stream.local_reply_body.decode("utf-8", "replace") or stream.details
             frame = protocol.reply(request, head.status, reason)
         stream.rpc_code = self._code_in(frame)
         return frame

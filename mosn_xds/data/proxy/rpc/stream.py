@@ -44,8 +44,6 @@ class RpcStream(Stream):
             self.binding = owner.binding
         self.manager = manager
         manager.live += 1
-        self.local_text = b""
-        """What the proxy says in its own answer."""
         self.failed = False
         """Whether what its client gets is an error."""
 
@@ -87,7 +85,7 @@ class RpcStream(Stream):
             self.reset_downstream()
             return
         self._drop_router()
-        self.local_text = self.local_reply_body = reply.body if why is None else why.encode()
+        self.local_reply_body = reply.body if why is None else why.encode()
         self.manager.rpc_stats.downstream_rq_local += 1
         self.respond(RpcResponse.of(self.rpc.version, b"", self.rpc.id, status=reply.status), True)
 
