@@ -210,10 +210,12 @@ class AdminApp:
         self._agent.drain_listeners(
             inbound_only="inboundonly" in query, graceful="graceful" in query, skip_exit="skip_exit" in query
         )
+        await self._agent.obeyed()
         return PlainTextResponse("OK\n")
 
     async def _health_check(self, request: Request, *, failed: bool) -> Response:
         self._agent.set_health_failed(failed)
+        await self._agent.obeyed()
         return PlainTextResponse("OK\n")
 
     async def _logging(self, request: Request) -> Response:
@@ -234,6 +236,7 @@ class AdminApp:
                 "usage: /logging?level=<level> (change all levels)\n",
                 400,
             )
+        await self._agent.obeyed()
         levels = self._agent.log_levels()
         lines = [f"  {name}: {level}\n" for name, level in sorted(levels.items())]
         return PlainTextResponse("active loggers:\n" + "".join(lines) + "\n")
@@ -244,6 +247,7 @@ class AdminApp:
 
     async def _reopen_logs(self, request: Request) -> Response:
         self._agent.reopen_logs()
+        await self._agent.obeyed()
         return PlainTextResponse("OK\n")
 
     async def _reset_counters(self, request: Request) -> Response:

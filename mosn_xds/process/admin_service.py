@@ -256,6 +256,9 @@ class RunningAgent:
     def reopen_logs(self) -> None:
         self._agent.reopen_logs()
 
+    async def obeyed(self) -> None:
+        await self._agent.supervisor.obeyed()
+
     def quit(self) -> None:
         self._agent.shut_down()
 

@@ -77,6 +77,9 @@ class WorkerFeed:
         self._rows_sent: dict[str, int] = {}
         self._serves_for: tuple[int, ...] = (slot,)
         self._heard_at = 0.0
+        self._pings = 0
+        self._pongs = 0
+        self._heard = trio.Event()
         self._decoder = msgspec.msgpack.Decoder(feed.FromWorker)
 
     def __repr__(self) -> str:
@@ -102,6 +105,12 @@ class WorkerFeed:
     def send(self, message: feed.ToWorker, fds: Sequence[int] = ()) -> None:
         """Anything that is not part of a generation."""
         self._wire.send(message, fds)
+
+    async def obeyed(self) -> None:
+        """Until the worker has done what it was told so far. For ever if it is gone."""
+        asked = self._ping()
+        while self._pongs < asked:
+            await self._heard.wait()
 
     def serve_for(self, slots: Sequence[int]) -> None:
         """Accept from the sockets of these slots, the worker's own first, from now on."""
@@ -173,8 +182,12 @@ class WorkerFeed:
     def _send_sockets(self, key: SocketKey) -> None:
         self._wire.send(feed.Sockets(*key), self._context.sockets.descriptors(key, self._serves_for))
 
+    def _ping(self) -> int:
+        self._pings += 1
+        self._wire.send(feed.Ping(self._pings))
+        return self._pings
+
     async def _watch(self) -> None:
-        pings = 0
         while True:
             slept_at = trio.current_time()
             await trio.sleep(PING_INTERVAL_S)
@@ -185,8 +198,7 @@ class WorkerFeed:
                 _log.error("worker %d (pid %d) is silent for %.0f s and is ended", self.slot, self.pid, silence_s)
                 await self._end()
                 return
-            pings += 1
-            self._wire.send(feed.Ping(pings))
+            self._ping()
 
     async def _end(self) -> None:
         """The feed's end follows, and `run` returns."""
@@ -208,6 +220,10 @@ class WorkerFeed:
         match message:
             case feed.Ready(pid):
                 self.pid = pid
+            case feed.Pong(id):
+                self._pongs = id
+                self._heard.set()
+                self._heard = trio.Event()
             case feed.Refused(kind, name):
                 self._refused.add((kind, name))
             case feed.Applied(generation) if self.in_flight is not None and generation == self.in_flight.generation:

@@ -9,6 +9,7 @@ What the workers are to hold is worked out by `mosn_xds.process.attainable`: ref
 left out whose address cannot be bound, which is tried again twice a second.
 """
 
+import itertools
 import logging
 import signal
 import socket
@@ -35,6 +36,8 @@ STABLE_S = 10.0
 """Who lived this long did not die of its start."""
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 30.0
+OBEY_LIMIT_S = 2.0
+"""Who asked for something is not kept longer than this by a worker that is stuck."""
 REFUSE_BEYOND_S = 1.0
 """Without any worker, clients wait no longer than this in a queue."""
 BIND_RETRY_S = 0.5
@@ -188,6 +191,16 @@ class Supervisor:
             if slot.feed is not None:
                 slot.feed.send(message)
 
+    async def obeyed(self) -> None:
+        """Until every worker that serves has done what it was told and holds what was published; OBEY_LIMIT_S at most."""
+        number = self.published.generation
+        with trio.move_on_after(OBEY_LIMIT_S):
+            while any(one.held.generation < number for one in self._serving().values()):
+                await self.wait_for_change()
+            async with trio.open_nursery() as nursery:
+                for one in self._serving().values():
+                    nursery.start_soon(one.obeyed)
+
     def begin_shutdown(self, limit_s: float, idle_s: float = 1.0) -> None:
         """Let every worker drain and go; `run` returns when all are gone, `limit_s` and a second from now at latest."""
         self._stopping = True
@@ -301,17 +314,20 @@ class Supervisor:
                 when,
             )
 
+    def _serving(self) -> Mapping[int, WorkerFeed]:
+        """By slot."""
+        return {slot.number: slot.feed for slot in self.slots if slot.feed is not None and slot.feed.applied}
+
     def _changed(self) -> None:
         """Somebody came or went: settle who accepts for whom."""
-        serving = [slot for slot in self.slots if slot.feed is not None and slot.feed.applied]
-        duties: dict[int, list[int]] = {slot.number: [slot.number] for slot in serving}
-        missing = [slot for slot in self.slots if slot.has_served and slot.number not in duties]
-        for turn, slot in enumerate(missing):
-            if serving:
-                duties[serving[turn % len(serving)].number].append(slot.number)
-        for slot in serving:
-            if slot.feed is not None:
-                slot.feed.serve_for(duties[slot.number])
+        serving = self._serving()
+        duties = {number: [number] for number in serving}
+        missing = [slot.number for slot in self.slots if slot.has_served and slot.number not in serving]
+        if serving:
+            for number, stand_in in zip(missing, itertools.cycle(serving)):
+                duties[stand_in].append(number)
+        for number, one in serving.items():
+            one.serve_for(duties[number])
         if not serving and missing:
             waits = [slot.retry_at for slot in self.slots if slot.state is WorkerState.BACKING_OFF]
             if len(waits) == len(self.slots) and min(waits) > trio.current_time() + REFUSE_BEYOND_S:

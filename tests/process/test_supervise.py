@@ -370,6 +370,27 @@ def test_what_was_said_to_all_is_said_to_a_replacement() -> None:
     trio.run(main)
 
 
+def test_who_waits_for_obedience_is_answered_by_it_and_not_held_up_by_a_stuck_worker(monkeypatch) -> None:
+    monkeypatch.setattr("mosn_xds.process.supervise.OBEY_LIMIT_S", 0.5)
+
+    async def main() -> None:
+        port = PORTS.take()
+        async with supervisor(2) as found:
+            await serving(found, snapshot(listener(port)))
+            for failed in (True, False) * 10:
+                found.tell_all(feed.SetHealthFailed(failed), remember_as="health")
+                await found.obeyed()
+                assert (await ask(port)).startswith("failed ") is failed
+            os.kill(found.slots[0].pid, signal.SIGSTOP)
+            try:
+                with trio.fail_after(10):
+                    await found.obeyed()
+            finally:
+                os.kill(found.slots[0].pid, signal.SIGCONT)
+
+    trio.run(main)
+
+
 def test_worker_holds_none_of_grpc_and_protobuf() -> None:
     async def main() -> None:
         port = PORTS.take()
