@@ -10,6 +10,7 @@ from mosn_xds.base.stats import HistogramChange
 from mosn_xds.spec.cluster import Cluster, Endpoint, Locality
 from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.tls import Secret
+from mosn_xds.xds.messages import type_label
 
 
 class Figure(Protocol):
@@ -109,7 +110,7 @@ class RefusalView:
 
     @property
     def type_name(self) -> str:
-        return self.type_url.rpartition(".")[2]
+        return type_label(self.type_url)
 
 
 @dataclass(frozen=True, slots=True)

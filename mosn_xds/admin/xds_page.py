@@ -4,14 +4,15 @@ from typing import Any
 
 from mosn_xds.admin.config_dump import timestamp
 from mosn_xds.admin.view import AgentView, ResourceView
+from mosn_xds.xds.messages import type_label
 
 
 def page(agent: AgentView) -> dict[str, Any]:
     """The whole state of configuration as JSON values."""
-    refusals = {(one.type_name, one.name): one for one in agent.worker_refusals()}
+    refusals = {(one.type_url, one.name): one for one in agent.worker_refusals()}
     resources = [resource(view) for view in agent.resources()]
     for entry in resources:
-        if (entry["type"], entry["name"]) in refusals:
+        if (entry["type_url"], entry["name"]) in refusals:
             entry["status"] = "refused by workers"
     unread, warnings = agent.bootstrap_findings
     return {
@@ -39,7 +40,8 @@ def resource(view: ResourceView) -> dict[str, Any]:
     """One resource."""
     entry: dict[str, Any] = {
         "source": view.source,
-        "type": view.type_url.rpartition(".")[2],
+        "type": type_label(view.type_url),
+        "type_url": view.type_url,
         "name": view.name,
         "status": "warming" if view.warming and view.status == "acked" else view.status,
         "version": view.version,

@@ -9,6 +9,7 @@ import click
 from mosn_xds.pilot import Pilot, ResourceSet
 from mosn_xds.pilot.directory import Directory
 from mosn_xds.pilot.recording import Replay, read_recording
+from mosn_xds.xds.messages import type_label
 
 _LOOK_AGAIN_S = 0.3
 
@@ -33,7 +34,7 @@ def serve_directory(path: Path, listen: str) -> None:
                 if directory.read():
                     _tell_problems(directory)
                     for change in resources.replace(directory.resources()):
-                        kind = change.type_url.rpartition(".")[2]
+                        kind = type_label(change.type_url)
                         click.echo(
                             f"pushed {kind}: {len(change.upserts)} new or changed, {len(change.removed)} removed"
                         )

@@ -1,10 +1,11 @@
 """Places for things that are replaced make-before-break: what is active under a name, and what warms to succeed it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mosn_xds.control.store import Good, ResourceKey
 from mosn_xds.control.translate.model import Translated
-from mosn_xds.spec.snapshot import Item
+from mosn_xds.spec.snapshot import Item, Kind
 
 
 @dataclass(slots=True)
@@ -74,3 +75,11 @@ class Deadline:
             return True
         self.at = min(self.at, moment)
         return False
+
+
+def origin(slots: Mapping[ResourceKey, Slot], kind: Kind, name: str) -> ResourceKey | None:
+    """The resource that is `kind` and `name` to workers: kinds of resource may be fewer there, and names longer."""
+    for key, slot in slots.items():
+        if any(item.kind is kind and item.name == name for item in slot.items):
+            return key
+    return None

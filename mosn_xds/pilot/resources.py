@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from mosn_xds.xds.messages import type_label
+
 PREFIX = "type.googleapis.com/"
 CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINTS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
@@ -36,7 +38,7 @@ class Change:
 
     def __repr__(self) -> str:
         """Without the bytes, which may hold private keys."""
-        kind = self.type_url.rpartition(".")[2]
+        kind = type_label(self.type_url)
         return f"<Change {kind} {self.version} {len(self.upserts)} upserts, {len(self.removed)} removed>"
 
 
@@ -54,7 +56,7 @@ class ResourceSet:
         self._generation = 0
 
     def __repr__(self) -> str:
-        counts = " ".join(f"{url.rpartition('.')[2]}={len(found)}" for url, found in self._resources.items())
+        counts = " ".join(f"{type_label(url)}={len(found)}" for url, found in self._resources.items())
         return f"<ResourceSet {counts}>"
 
     def version(self, type_url: str) -> str:

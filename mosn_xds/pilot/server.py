@@ -18,6 +18,7 @@ from mosn_xds.pilot.authority import CertificateService, KeyPair, Refused
 from mosn_xds.pilot.resources import Change, ResourceSet
 from mosn_xds.pilot.session import Nack, Session, Variant
 from mosn_xds.xds.ca import CREATE_CERTIFICATE
+from mosn_xds.xds.messages import type_label
 
 _log = logging.getLogger("mosn_xds.pilot")
 
@@ -90,7 +91,7 @@ class Pilot:
             return self._changed.wait_for(lambda: condition(self), timeout_s)
 
     def _refused(self, nack: Nack) -> None:
-        _log.warning("%s refused %s %s: %s", nack.node_id, nack.type_url.rpartition(".")[2], nack.version, nack.message)
+        _log.warning("%s refused %s %s: %s", nack.node_id, type_label(nack.type_url), nack.version, nack.message)
         self.nacks.append(nack)
 
     def _create_certificate(self, raw: bytes, context: Any) -> bytes:

@@ -22,6 +22,7 @@ from mosn_xds.admin.view import ClusterView, RefusalView, ResourceView, StaticVi
 from mosn_xds.base.log import Level, without_secrets
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.control.bootstrap import Bootstrap
+from mosn_xds.control.slots import origin
 from mosn_xds.control.store import Record, ResourceKey
 from mosn_xds.control.translate.model import Translated
 from mosn_xds.process.agent import AgentProcess
@@ -230,9 +231,14 @@ class RunningAgent:
 
     def worker_refusals(self) -> Iterable[RefusalView]:
         return [
-            RefusalView(_TYPES[one.kind], one.name, one.reason, one.serving)
+            RefusalView(*self._origin(one.kind, one.name), one.reason, one.serving)
             for one in self._agent.supervisor.attainable.refusals.values()
         ]
+
+    def _origin(self, kind: Kind, name: str) -> tuple[str, str]:
+        """Type and name of the resource that became this: route tables of RPC proxies are of several types."""
+        key = origin(self._configuration.discovery.assembler.tables, kind, name)
+        return (_TYPES[kind], name) if key is None else (key.type_url, key.name)
 
     def streams(self) -> Iterable[StreamView]:
         return [

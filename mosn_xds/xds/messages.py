@@ -27,6 +27,7 @@ TYPE_PREFIX = "type.googleapis.com/"
 
 _ROOTS = ("envoy.", "xds.", "udpa.", "mosn_xds.extensions.")
 _PACKAGE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+_OF_FILTER = re.compile(r"envoy\.extensions\.filters\.\w+\.(\w+)\.")
 _TYPED_STRUCTS = frozenset({"udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"})
 
 _STRING, _BOOL, _ENUM, _MESSAGE, _UINT32 = 9, 8, 14, 11, 13
@@ -128,6 +129,14 @@ def _find_class(type_url: str) -> type[Message]:
 def short_type(type_url: str) -> str:
     """``type.googleapis.com/a.B`` is ``a.B``."""
     return type_url.rpartition("/")[2]
+
+
+def type_label(type_url: str) -> str:
+    """What a type is called in pages and messages: ``Cluster``, and ``thrift_proxy.RouteConfiguration`` for what belongs to a
+    filter, of which several have a message of that name."""
+    package, _, name = short_type(type_url).rpartition(".")
+    filter_ = _OF_FILTER.match(package)
+    return name if filter_ is None else f"{filter_[1]}.{name}"
 
 
 @lru_cache(maxsize=4096)

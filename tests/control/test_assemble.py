@@ -21,6 +21,7 @@ from mosn_xds.control.assemble import HOLD_S, LINGER_S, Assembler, Initializatio
 from mosn_xds.control.intake import Intake
 from mosn_xds.control.resolve import Address as Resolved
 from mosn_xds.control.resolve import ResolutionError
+from mosn_xds.control.slots import origin
 from mosn_xds.control.stats import ClusterManagerStats, ListenerManagerStats, SubscriptionStats
 from mosn_xds.control.store import ResourceKey, ResourceStore, Status
 from mosn_xds.control.translate.model import (
@@ -327,6 +328,10 @@ def test_route_tables_of_rpc_proxies_have_names_of_their_own() -> None:
         assert mesh.names(Kind.LISTENER) == ["l"]
         assert (mesh.names(Kind.ROUTE_TABLE), mesh.names(Kind.RPC_ROUTE_TABLE)) == (["r"], ["r"])
         assert mesh.spec(Kind.RPC_ROUTE_TABLE, "r") == RpcRouteTable("r")
+        came_as = origin(mesh.assembler.tables, Kind.RPC_ROUTE_TABLE, "r")
+        assert came_as is not None
+        assert came_as.type_url == GENERIC_RDS.url
+        assert origin(mesh.assembler.tables, Kind.RPC_ROUTE_TABLE, "s") is None
         await mesh.push(GENERIC_RDS, {"r": "bad"})
         await mesh.push(LDS, {"l": "rds=r"})
         await settle()

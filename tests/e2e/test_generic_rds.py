@@ -138,7 +138,8 @@ def test_a_listener_waits_for_its_table_and_serves_with_it(world: World) -> None
     assert "dubbo" not in world.served.proxy.admin("/listeners")[1]
     world.push(table("first"))
     world.served.wait(lambda: world.served.proxy.admin("/ready")[0] == 200)
-    assert (world.shown()["type"], world.shown()["status"]) == ("RouteConfiguration", "acked")
+    assert (world.shown()["type"], world.shown()["status"]) == ("generic_proxy.RouteConfiguration", "acked")
+    assert world.shown()["type_url"] == GENERIC_ROUTES_URL
     assert (world.call().status, world.call().value) == (OK, "first")
 
 
@@ -199,6 +200,8 @@ def test_tables_of_dubbo_proxy_are_others_of_the_same_name(world: World) -> None
     world.served.wait(lambda: "older" in world.served.proxy.admin("/listeners")[1])
     assert world.call(port=world.older_port).value == "second"
     assert world.call().value == "first"
+    shown = {one["type"] for one in world.served.xds()["resources"] if one["name"] == "calls"}
+    assert shown == {"generic_proxy.RouteConfiguration", "dubbo_proxy.MultipleRouteConfiguration"}
     assert {one["route_config"]["@type"] for one in world.route_configs()} == {GENERIC_ROUTES_URL, older["@type"]}
 
 

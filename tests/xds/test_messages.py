@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import any_pb2, wrappers_pb2
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.xds.messages import config_json, message_class, parse_json, unpack
+from mosn_xds.xds.messages import config_json, message_class, parse_json, type_label, unpack
 from tests.support.field_samples import new
 
 FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
@@ -33,6 +33,24 @@ def typed_struct(package: str, type_url: str, value: dict[str, object]) -> any_p
 def test_a_known_type_has_a_class(name: str) -> None:
     found = message_class(f"type.googleapis.com/{name}")
     assert found is not None and found.DESCRIPTOR.full_name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("config.cluster.v3.Cluster", "Cluster"),
+        ("config.route.v3.RouteConfiguration", "RouteConfiguration"),
+        ("extensions.transport_sockets.tls.v3.Secret", "Secret"),
+        ("extensions.filters.network.generic_proxy.v3.RouteConfiguration", "generic_proxy.RouteConfiguration"),
+        ("extensions.filters.network.thrift_proxy.v3.RouteConfiguration", "thrift_proxy.RouteConfiguration"),
+        (
+            "extensions.filters.network.dubbo_proxy.v3.MultipleRouteConfiguration",
+            "dubbo_proxy.MultipleRouteConfiguration",
+        ),
+    ],
+)
+def test_a_filters_own_types_are_told_apart_from_others_of_their_name(name: str, label: str) -> None:
+    assert type_label(f"type.googleapis.com/envoy.{name}") == label
 
 
 @pytest.mark.parametrize(

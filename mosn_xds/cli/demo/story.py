@@ -30,6 +30,7 @@ from mosn_xds.cli.demo.traffic import HttpAsker, Load, Tally, burst, tick
 from mosn_xds.pilot.directory import Directory
 from mosn_xds.pilot.resources import ResourceSet
 from mosn_xds.pilot.server import Pilot
+from mosn_xds.xds.messages import type_label
 
 SERVICES = ("books-v1", "books-v2", "reviews", "ticker")
 CLIENTS = 4
@@ -97,7 +98,7 @@ class Demo(Stage):
         for file, problem in self._directory.problems.items():
             self._console.print(f"{file} is not served as it stands: {problem}", highlight=False, markup=False)
         for change in self._resources.replace(self._directory.resources()):
-            kind = change.type_url.rpartition(".")[2]
+            kind = type_label(change.type_url)
             counts = f"{len(change.upserts)} new or changed, {len(change.removed)} removed"
             self._console.print(f"pushed {kind}: {counts}", highlight=False)
 
