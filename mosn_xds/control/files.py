@@ -6,7 +6,6 @@ answer: a file that cannot be read, or is refused, is logged, and what was good 
 """
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import message
 
 from mosn_xds.base.errors import ConfigError
+from mosn_xds.base.file_mark import FileMark, file_mark
 from mosn_xds.control.ads.client import Judge
 from mosn_xds.control.ads.events import Ignored, Response, Variant
 from mosn_xds.control.ads.protocol import AdsProtocol
@@ -27,7 +27,6 @@ from mosn_xds.xds.messages import parse_json
 POLL_S = 0.5
 
 _log = logging.getLogger("mosn_xds.ads")
-_Mark = tuple[int, int, int]
 
 
 class FileSource:
@@ -39,7 +38,7 @@ class FileSource:
         self._judge = judge
         # The stream's machine knows which names are wanted and which are not; its requests go nowhere.
         self._protocol = AdsProtocol(Variant.SOTW, discovery_pb2.DiscoveryRequest().node)
-        self._mark: _Mark | None = None
+        self._mark: FileMark | None = None
         self._news = trio.Event()
         self.last_error = ""
 
@@ -65,7 +64,7 @@ class FileSource:
 
     async def run(self) -> None:
         while True:
-            mark = _mark(self._path)
+            mark = file_mark(self._path)
             if mark is not None and mark != self._mark:
                 self._mark = mark
                 await self._load()
@@ -125,11 +124,3 @@ def _from_text(content: bytes) -> Any:
     for field in unknown:
         _log.warning("no such field: %s", field)
     return found
-
-
-def _mark(path: str) -> _Mark | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -11,7 +11,6 @@ not (Envoy's c-ares resolver, `accept_nodata`).
 
 import io
 import ipaddress
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import dns.resolver
 import trio
 
 from mosn_xds.base.chance import Random
+from mosn_xds.base.file_mark import FileMark, file_mark
 from mosn_xds.control.backoff import BackOff
 from mosn_xds.control.translate.model import DnsDiscovery, DnsFamily
 
@@ -168,15 +168,11 @@ class _Cached(Generic[T]):
     def __init__(self, path: str, parse: Callable[[str], T]) -> None:
         self.path = path
         self._parse = parse
-        self._mark: tuple[int, int, int] | None = None
+        self._mark: FileMark | None = None
         self._value: T | None = None
 
     def value(self) -> T:
-        try:
-            status = os.stat(self.path)
-            mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
-            mark = (0, 0, 0)
+        mark = file_mark(self.path)
         if self._value is None or mark != self._mark:
             self._mark = mark
             self._value = self._parse(self._read())

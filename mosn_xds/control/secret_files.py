@@ -7,7 +7,6 @@ certificate yet, is refused and logged, and what was good stays.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ import trio
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import DecodeError
 
+from mosn_xds.base.file_mark import FileMark, file_mark
 from mosn_xds.control.ads.resource_types import SDS
 from mosn_xds.control.intake import Intake
 from mosn_xds.control.store import Record, ResourceKey, ResourceStore
@@ -23,8 +23,7 @@ from mosn_xds.control.translate.model import Translated
 POLL_S = 0.5
 
 _log = logging.getLogger("mosn_xds.control")
-_Mark = tuple[int, int, int]
-_Marks = tuple[_Mark | None, ...]
+_Marks = tuple[FileMark | None, ...]
 
 
 class SecretFiles:
@@ -60,7 +59,7 @@ class SecretFiles:
             paths = files_of(raw) if raw else ()
             if raw is None or not paths:
                 continue
-            marks = tuple(map(_mark, paths))
+            marks = tuple(map(file_mark, paths))
             watched[record.key] = (raw, marks)
             before = self._watched.get(record.key)
             read_at = record.updated_at or 0.0
@@ -101,11 +100,3 @@ def _filenames(message: Any) -> Iterator[str]:
                     yield one.filename
             else:
                 yield from _filenames(one)
-
-
-def _mark(path: str) -> _Mark | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
