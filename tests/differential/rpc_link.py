@@ -69,7 +69,7 @@ class _Link(Generic[ClientT]):
         """Exactly these bytes."""
         self.raw.send(data)
 
-    def closes(self, within_s: float = 2.0) -> bool:
+    def closes(self, within_s: float = 5.0) -> bool:
         """Whether the proxy closes without another byte."""
         closed = self.raw.closes_within(within_s)
         self._world.note("closed without a frame", closed)
@@ -178,5 +178,5 @@ def thrift_call(
     """One Thrift call on a connection of its own, and what came back; `closed` if the proxy is to close behind it."""
     with ThriftLink(world, listener, encoding) as link:
         reply = link.call(name)
-        assert closed is link.closes(2.0 if closed else 0.05)
+        assert closed is (link.closes() if closed else link.closes(0.05))
         return reply

@@ -192,7 +192,7 @@ BED = Bed(
 def lines_of(proxy: World, name: str, count: int) -> list[str]:
     """The last `count` lines of the log, once another `count` have come since the marker that `mark` wrote."""
     path: Path = proxy.folder / f"{name}.txt"
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     start = proxy.marks.get(name, 0)
     while time.monotonic() < deadline:
         data = path.read_bytes()[start:] if path.exists() else b""
@@ -264,21 +264,22 @@ def test_empty_values_are_omitted(proxy: World) -> None:
 
 @case("Access log: times")
 def test_times(proxy: World) -> None:
-    proxy.upstream("a").script(respond(delay_s=0.2))
+    proxy.upstream("a").script(respond(delay_s=0.5))
     before = time.time()
     proxy.get("/", listener="times", logged=False)
+    after = time.time()
     (line,) = lines_of(proxy, "times", 1)
     start, seconds, formatted, millis, micros, *durations = line.split(" ")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", start)
     assert re.fullmatch(r"\d{4}/\d\d/\d\dT\d\d:\d\d:\d\d\+0000", formatted)
-    assert before - 0.1 < float(millis) < before + 0.5
+    assert before - 0.1 < float(millis) < after - 0.4
     assert abs(float(micros) - float(millis)) < 0.001
     assert int(seconds) == int(float(millis))
     total, request, response, transmission, service = map(int, durations)
-    assert 195 <= response <= total < 1000
-    assert 195 <= service < 1000
-    assert request < 100
-    assert transmission < 100
+    assert 495 <= response <= total <= (after - before) * 1000 + 1
+    assert 495 <= service <= total
+    # Neither the request nor the answer took long: what did is what was between them.
+    assert max(request, transmission) < 400
 
 
 @case("Access log filters: status, flags, header, and, or")

@@ -250,7 +250,7 @@ def test_stats_json(proxy: World) -> None:
 @case("Admin: /stats/prometheus")
 def test_prometheus(proxy: World) -> None:
     proxy.get("/counted/once")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while not proxy.proxy.stats(r"^cluster\.counted\.upstream_rq_200$").get("cluster.counted.upstream_rq_200"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

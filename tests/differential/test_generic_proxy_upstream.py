@@ -307,7 +307,7 @@ def test_cluster_figures(proxy: World) -> None:
 )
 def test_rds(proxy: World) -> None:
     def answered_by(target: str) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 10
         while (reply := link.raw_call()).status != 20 or reply.value != target:
             assert time.monotonic() < deadline, str(reply)
             time.sleep(0.02)

@@ -132,7 +132,7 @@ def test_grpc_timeout_over(proxy: World, path: str) -> None:
     http2(proxy).script(hang(), hang())
     began = time.monotonic()
     reply = proxy.request("POST", path, {**CALL, "grpc-timeout": "300m"}, MESSAGE)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2.8  # the least of the routes' own is 3 s
     assert reply.status == 200
     proxy.note("outcome", (reply.get("grpc-status"), reply.get("grpc-message"), reply.log.flags, reply.log.details))
 
@@ -258,7 +258,7 @@ def test_host_figures(proxy: World) -> None:
     for name, _ in zip(JUDGED, steps, strict=True):
         proxy.request("POST", "/judged", {**CALL, "x-judged": name}, MESSAGE)
     # A host is judged when its answer is whole, which a client can see before the figures are published.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while sum(map(sum, (found := host_figures(proxy)).values())) < len(steps):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)

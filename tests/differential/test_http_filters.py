@@ -363,7 +363,7 @@ def test_a_fault_behind_a_header(proxy: World) -> None:
 def test_delay(proxy: World) -> None:
     began = time.monotonic()
     reply = proxy.get("/delay", listener="faults")
-    assert 0.28 < time.monotonic() - began < 1
+    assert 0.28 < time.monotonic() - began < 3
     assert (reply.status, reply.log.flags, reply.log.details) == (200, "DI", "via_upstream")
 
 
@@ -371,7 +371,7 @@ def test_delay(proxy: World) -> None:
 def test_delay_then_abort(proxy: World) -> None:
     began = time.monotonic()
     reply = proxy.get("/both", listener="faults")
-    assert 0.18 < time.monotonic() - began < 1
+    assert 0.18 < time.monotonic() - began < 3
     assert (reply.status, set(reply.log.flags.split(","))) == (503, {"DI", "FI"})
 
 

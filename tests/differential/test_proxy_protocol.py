@@ -217,7 +217,7 @@ def test_rules(proxy: World, tlvs: Sequence[tuple[int, bytes]], line: str) -> No
     with proxy.connect("tcp") as link:
         link.send(v2(*tlvs) + b"bytes")
         assert link.raw.read_exactly(9) == b"tcp\nbytes"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while len(lines := file.read_text().splitlines() if file.exists() else []) <= before:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -281,7 +281,7 @@ def test_the_upstream_says_when_to_retry(proxy: World) -> None:
     began = time.monotonic()
     reply = proxy.get("/rate-limited")
     assert (reply.status, reply.log.attempts) == (200, "2")
-    assert 0.9 < time.monotonic() - began < 2.0
+    assert 0.9 < time.monotonic() - began < 5
 
 
 @case("Retry host selection: previous_hosts goes elsewhere")

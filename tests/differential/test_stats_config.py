@@ -61,7 +61,7 @@ def lines(proxy: World, query: str) -> list[str]:
 def measured(proxy: World) -> str:
     """The name of a histogram, once it has a value."""
     name = "cluster.outbound|80||books.;.upstream_rq_time"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while "_count" not in "".join(lines(proxy, "/stats/prometheus?usedonly&filter=books.*upstream_rq_time%24")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -60,7 +60,7 @@ BED = Bed(
         tcp("deaf", "deaf"),
         tcp("gone", "gone"),
         tcp("unhealthy", "unhealthy"),
-        tcp("idle", "echo", idle_timeout="0.3s"),
+        tcp("idle", "echo", idle_timeout="0.5s"),
         tcp("aged", "echo", max_downstream_connection_duration="0.4s"),
         tcp(
             "weights", weighted_clusters={"clusters": [{"name": "named", "weight": 1}, {"name": "other", "weight": 3}]}
@@ -200,7 +200,7 @@ def test_connect_timeout(proxy: World) -> None:
     began = time.monotonic()
     with proxy.connect("deaf") as link:
         assert link.closes()
-    assert 0.25 < time.monotonic() - began < 1.5
+    assert 0.25 < time.monotonic() - began < 4  # the default is 5 s
     proxy.await_log("deaf")
     assert proxy.logs("deaf")[0].flags == "UF,URX"
 
@@ -224,11 +224,11 @@ def test_no_healthy_upstream(proxy: World) -> None:
 @case("TCP proxy: idle timeout")
 def test_idle_timeout(proxy: World) -> None:
     with proxy.connect("idle") as link:
-        for _ in range(3):
+        for _ in range(6):
             link.send(b"x")
             assert link.raw.read_exactly(1) == b"x"
-            assert not link.raw.closes_within(0.15)
-        assert link.closes(1.0)
+            assert not link.raw.closes_within(0.1)
+        assert link.closes()
     proxy.await_log("idle")
 
 

@@ -72,6 +72,8 @@ BED = Bed(
     upstreams={"a": Upstream},
 )
 
+BEFORE_DEFAULT_S = 5.0
+"""What ends sooner did not wait for the route's default, 15 s. A busy machine needs more than the time-out."""
 AS_INTERNAL = {"x-forwarded-for": "10.0.0.1"}
 
 
@@ -86,7 +88,7 @@ def test_route_timeout(proxy: World) -> None:
     began = time.monotonic()
     with proxy.connect() as link:
         reply = link.request(path="/short")
-        assert 0.25 < seconds_of(began) < 1
+        assert 0.25 < seconds_of(began) < BEFORE_DEFAULT_S
         assert (reply.status, reply.body, reply.closed) == (504, b"upstream request timeout", False)
         assert (reply.log.flags, reply.log.details) == ("UT", "response_timeout")
         assert link.request().status == 200
@@ -142,7 +144,7 @@ def test_an_internal_client_sets_the_timeout(proxy: World) -> None:
     headers = {**AS_INTERNAL, "x-envoy-upstream-rq-timeout-ms": "200"}
     began = time.monotonic()
     reply = proxy.get(headers=headers)
-    assert (reply.status, seconds_of(began) < 1) == (504, True)
+    assert (reply.status, seconds_of(began) < BEFORE_DEFAULT_S) == (504, True)
     assert reply.seen.get("x-envoy-upstream-rq-timeout-ms") is None
 
 
@@ -155,11 +157,12 @@ def test_the_alternative_response_to_a_timeout(proxy: World) -> None:
 
 @case("Route timeout: includes retries")
 def test_the_route_timeout_includes_retries(proxy: World) -> None:
-    proxy.upstream("a").script(*[respond(503, delay_s=0.2) for _ in range(4)], hang())
+    proxy.upstream("a").script(*[respond(503, delay_s=0.3) for _ in range(4)], hang())
     began = time.monotonic()
     reply = proxy.get("/with-retries")
-    assert (reply.status, reply.log.flags) == (504, "UT")
-    assert 0.4 < seconds_of(began) < 1.2
+    # The second attempt is under way when the time is over. Were it each attempt's, only the fifth would be too late.
+    assert (reply.status, reply.log.flags, reply.log.attempts) == (504, "UT", "2")
+    assert seconds_of(began) > 0.4
 
 
 @case("Per-try timeout: tried again, then served")
@@ -216,9 +219,9 @@ def test_stream_idle_within_a_request(proxy: World, listener: str, path: str) ->
 
 @case("Stream idle timeout: data in either direction rearms it")
 def test_data_rearms_the_idle_timer(proxy: World) -> None:
-    proxy.upstream("a").script(respond(chunks=[b"1", b"2", b"3", b"4"], gap_s=0.2))
+    proxy.upstream("a").script(respond(chunks=[b"1", b"2", b"3", b"4", b"5", b"6"], gap_s=0.1))
     reply = proxy.get("/idle")
-    assert (reply.body, reply.response.complete) == (b"1234", True)
+    assert (reply.body, reply.response.complete) == (b"123456", True)
 
 
 @case("Stream idle timeout: a response that stalls is cut")
@@ -277,18 +280,18 @@ def test_the_headers_timeout_ends_with_the_head(proxy: World) -> None:
 @case("Connection idle timeout: an idle connection is closed without a word, a busy one is not")
 def test_connection_idle_timeout(proxy: World) -> None:
     with proxy.connect("connection-idle") as link:
-        assert link.closes(1.5)
+        assert link.closes()
     proxy.upstream("a").script(respond(delay_s=0.7))
     with proxy.connect("connection-idle") as link:
         assert link.request().status == 200
-        assert link.closes(1.5)
+        assert link.closes()
 
 
 @case("max_connection_duration: the connection is closed when it is old")
 def test_an_old_connection_is_closed(proxy: World) -> None:
     with proxy.connect("connection-age") as link:
         assert link.request().status == 200
-        assert link.closes(2.0)
+        assert link.closes()
 
 
 @case("max_connection_duration: a request in flight is finished with connection: close")

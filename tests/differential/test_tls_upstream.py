@@ -209,7 +209,7 @@ def told(world: World, path: str, **options: Any) -> list[str]:
     """The fields of the upstream log for a request; they are compared, too."""
     reply = world.get(path, listener="told", logged=False, **options)
     file = world.folder / "upstream.tls"
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         lines = file.read_text().splitlines() if file.exists() else []
         found = [line.split("\t") for line in lines if line.startswith(f"{reply.tag}\t")]
@@ -351,7 +351,7 @@ def test_stats(proxy: World) -> None:
     for name in ("stranger", "otherwise", "plaintext", "old"):
         proxy.get(f"/{name}")
     with_figures = {"fail_verify_error": "stranger", "fail_verify_san": "otherwise", "connection_error": "plaintext"}
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         found = [proxy.proxy.stats(f"^cluster.{one}.ssl.{stat}$") for stat, one in with_figures.items()]
         if all(figures and min(figures.values()) > 0 for figures in found):

@@ -363,7 +363,7 @@ def test_a_connection_closed_under_a_request(proxy: World) -> None:
 def test_connect_timeout(proxy: World) -> None:
     began = time.monotonic()
     reply = proxy.get("/slow-connect")
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.25 < time.monotonic() - began < 4  # the default is 5 s
     assert reply.status == 503
     assert reply.text == "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"
     assert reply.log.flags == "UF"

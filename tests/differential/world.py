@@ -27,7 +27,9 @@ from tests.support.upstream import SeenRequest, Upstream
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _STILL_OPEN_S = 0.005
-_CLOSES_S = 2.0
+_CLOSES_S = 5.0
+_LOG_S = 10.0
+"""How long a line of the access log may take: the machine may be busy, and only a missing one takes so long."""
 
 
 @dataclass(frozen=True)
@@ -340,12 +342,12 @@ class World:
         self._awaited_lines[listener] = self._awaited_lines.get(listener, 0) + count
 
     def logs(self, listener: str = "http", count: int = 1) -> list[LogLine]:
-        """This scenario's lines of the log, once there are `count`; fewer after three seconds."""
+        """This scenario's lines of the log, once there are `count`; fewer if they do not come."""
         return self._wait_log(listener, lambda found: len(found) >= count)
 
     def log_tagged(self, tag: str) -> LogLine:
         """The line of the tagged request, in whichever log it is."""
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + _LOG_S
         while time.monotonic() < deadline:
             for path in self.folder.glob("*.log"):
                 for line in self._read_log(path.stem):
@@ -361,7 +363,7 @@ class World:
         return sorted(found, key=lambda request: request.arrived_s)
 
     def _wait_log(self, listener: str, enough: Callable[[list[LogLine]], bool]) -> list[LogLine]:
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + _LOG_S
         while not enough(lines := self._read_log(listener)) and time.monotonic() < deadline:
             time.sleep(0.01)
         return lines
