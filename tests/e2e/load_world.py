@@ -11,12 +11,13 @@ from pathlib import Path
 from mosn_xds.pilot import Pilot, ResourceSet
 from mosn_xds.pilot.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from tests.e2e.load_mesh import ChangeKind, LoadMesh
-from tests.e2e.load_tools import process_name, upstreams
+from tests.e2e.load_tools import process_name, upstreams, wait_until
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
 from tests.support.upstream import Upstream, switch_protocols
 
 ROOT = Path(__file__).resolve().parents[2]
+_QUIET_ANSWERS = 4
 _TYPES = {ChangeKind.ROUTE: ROUTES, ChangeKind.CLUSTER: CLUSTER, ChangeKind.ENDPOINTS: ENDPOINTS}
 
 
@@ -80,8 +81,11 @@ class LoadWorld(contextlib.ExitStack):
 
     def change_served(self, kind: ChangeKind, proxy: Proxy) -> None:
         """Push the next state of this kind, and wait until the proxy has accepted it and its workers serve it."""
+        before = max(generations(proxy))
         self.change(kind)
         self.wait_acked(_TYPES.get(kind, LISTENER))
+        # What is accepted is a generation a moment later: the agent gathers what belongs together.
+        wait_until(lambda: min(generations(proxy)) > before, 15)
         settle(proxy, quiet_s=0.1)
 
     def wait_acked(self, *type_urls: str, timeout_s: float = 60.0) -> None:
@@ -122,15 +126,17 @@ def generations(proxy: Proxy) -> list[int]:
 
 
 def settle(proxy: Proxy, *, quiet_s: float = 0.15, timeout_s: float = 15.0) -> None:
-    """Wait until all workers serve one generation, and for a while the same."""
+    """Wait until all workers serve one generation, and for a while the same: for so long, and whenever the agent, which may
+    have little of the machine, was asked meanwhile."""
     deadline = time.monotonic() + timeout_s
     before: Sequence[int] = ()
     since_s = time.monotonic()
+    same = 0
     while time.monotonic() < deadline:
         now = generations(proxy)
         if now != before or len(set(now)) != 1:
-            before, since_s = now, time.monotonic()
-        elif time.monotonic() - since_s >= quiet_s:
+            before, since_s, same = now, time.monotonic(), 0
+        elif (same := same + 1) >= _QUIET_ANSWERS and time.monotonic() - since_s >= quiet_s:
             return
         time.sleep(0.02)
     raise TimeoutError(f"the workers serve {before}")

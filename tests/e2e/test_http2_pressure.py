@@ -86,8 +86,8 @@ class Fountain:
 
 
 def settles(read: list[int]) -> bool:
-    """The last four readings are the same."""
-    return len(read) > 4 and len(set(read[-4:])) == 1
+    """The last second's readings are the same."""
+    return len(read) > 10 and len(set(read[-10:])) == 1
 
 
 def test_a_client_that_does_not_read_stops_its_upstream_alone(world: World) -> None:
@@ -100,7 +100,7 @@ def test_a_client_that_does_not_read_stops_its_upstream_alone(world: World) -> N
         world.upstream("up").wait_for(1)
         link.raw.read_until(lambda: len(link.raw.seen(stuck).body) == 8 * MIB)
         told: list[int] = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 20
         while not settles(told) and time.monotonic() < deadline:
             told.append(slow.sent)
             time.sleep(0.1)

@@ -408,12 +408,10 @@ def test_termination_under_load_fails_no_request_and_exits_with_zero(world: Load
     callers.start()
     wait_until(lambda: callers.answers > 100, 10)
     proxy.process.terminate()
-    wait_until(lambda: proxy.admin("/ready")[1].strip() == "DRAINING", 5)
-    time.sleep(0.3)
+    wait_until(lambda: callers.reconnects >= 8, 10)  # each was told to go
     callers.stop()
     assert proxy.process.wait(10) == 0
     assert failures(callers) == []
-    assert callers.reconnects >= 8
     wait_until(lambda: not any(is_alive(pid) for pid in family), 3)
 
 

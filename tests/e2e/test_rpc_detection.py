@@ -240,10 +240,12 @@ def test_calls_on_a_tcp_chain_are_balanced_counted_and_logged(world: World, prot
     assert sum(talk.calls for talk in talks) == 20
     assert all(sum(upstream.calls) >= 3 for upstream in world.upstreams)
     assert came_as_calls(talks, wire)
-    figures = world.figures_with("rpc.plain.", downstream_rq_total=20)
-    assert figures[f"downstream_cx_detected.{name}"] == figures["downstream_cx_total"] == 1
-    (of_method,) = [value for key, value in figures.items() if key.endswith(".echo.rq_total")]
-    assert of_method == 20
+    world.figures_with(
+        "rpc.plain.", downstream_rq_total=20, downstream_cx_total=1, **{f"downstream_cx_detected.{name}": 1}
+    )
+    world.served.wait(
+        lambda: [n for key, n in world.figures("rpc.plain.").items() if key.endswith(".echo.rq_total")] == [20]
+    )
     assert world.figures("tcp.plain.") == {}
 
 
