@@ -1,8 +1,7 @@
 """Keys for session tickets of contexts that name none: made by the agent, so that a session goes on in any worker.
 
-The first key is replaced every day and the one before it stays behind it for another day, as `TlsSessionTicketKeys` has them;
-workers use the first alone (`data.net.ticket_keys`). They are kept in memory only: a ticket of a former key or process means
-a full handshake, no more.
+The first key is replaced every day and the one before it stays behind it for another day, as `TlsSessionTicketKeys` has them:
+workers decrypt with both. They are kept in memory only: a ticket of a former process means a full handshake, no more.
 """
 
 from collections.abc import Callable

@@ -224,7 +224,7 @@ def _take_pin(take: Take, text: str) -> bytes:
 
 
 def take_ticket_keys(take: Take) -> tuple[bytes, ...]:
-    """TlsSessionTicketKeys, newest first; workers use the first alone. Raises ConfigError."""
+    """TlsSessionTicketKeys, newest first. Raises ConfigError."""
     found = []
     for one in take.children("keys"):
         data: Data = read_data(one)

@@ -17,8 +17,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.data.net.openssl import lib
-from mosn_xds.data.net.ticket_keys import TicketKeys
+from mosn_xds.data.net.openssl import TicketKeys, ffi, lib
 from mosn_xds.data.net.tls import TlsMemory
 from mosn_xds.data.tls.material import Identity, Roots
 from mosn_xds.spec.tls import DownstreamTls, TlsContext, TlsVersion, Validation
@@ -32,7 +31,8 @@ DEFAULT_CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
 DEFAULT_CURVES = ("X25519", "P-256")
-_TLS13_CIPHERS = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+_TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""In the order in which clients offer them; servers follow that of their client (`TlsMemory.choice_callback`)."""
 _VERSIONS = {
     TlsVersion.TLS_1_0: SSL.TLS1_VERSION,
     TlsVersion.TLS_1_1: SSL.TLS1_1_VERSION,
@@ -40,10 +40,18 @@ _VERSIONS = {
     TlsVersion.TLS_1_3: SSL.TLS1_3_VERSION,
 }
 _MODE_ENABLE_PARTIAL_WRITE = 1
+_OP_PRIORITIZE_CHACHA = 1 << 21
 
 
-def _new_context(spec: TlsContext, *, server: bool) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
+class ServerContext(SSL.Context):
+    """A context with what OpenSSL calls back for its connections."""
+
+    def __init__(self, tickets: TicketKeys) -> None:
+        super().__init__(SSL.TLS_SERVER_METHOD)
+        self._tickets = tickets
+
+
+def _prepare(context: SSL.Context, spec: TlsContext, *, server: bool) -> None:
     minimum = spec.min_version or TlsVersion.TLS_1_2
     maximum = spec.max_version or (TlsVersion.TLS_1_3 if server else TlsVersion.TLS_1_2)
     context.set_min_proto_version(_VERSIONS[minimum])
@@ -63,7 +71,6 @@ def _new_context(spec: TlsContext, *, server: bool) -> SSL.Context:
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-    return context
 
 
 def _trust(context: SSL.Context, validation: Validation, roots: Roots) -> None:
@@ -96,7 +103,8 @@ def client_context(
     memory: TlsMemory,
 ) -> SSL.Context:
     """For connections to upstreams. Raises ConfigError."""
-    context = _new_context(spec, server=False)
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    _prepare(context, spec, server=False)
     for identity in identities[:1]:
         _use(context, (identity,))
     verify = SSL.VERIFY_NONE
@@ -122,6 +130,7 @@ def server_context(
     if not identities:
         raise ConfigError("No TLS certificates found for server context")
     alpn = [name.encode() for name in spec.context.alpn]
+    tickets = TicketKeys(ticket_keys)
     verify = SSL.VERIFY_NONE
     if validation is not None or spec.require_client_certificate:
         verify = SSL.VERIFY_PEER
@@ -129,7 +138,8 @@ def server_context(
         verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 
     def make(certificates: Sequence[Identity]) -> SSL.Context:
-        context = _new_context(spec.context, server=True)
+        context = ServerContext(tickets)
+        _prepare(context, spec.context, server=True)
         _use(context, certificates)
         if validation is not None:
             _trust(context, validation, roots)
@@ -137,15 +147,17 @@ def server_context(
                 context.add_client_ca(root)
         lib.SSL_CTX_set_verify(context._context, verify, memory.verify_callback)
         if not spec.prefer_client_ciphers:
-            context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+            lib.SSL_CTX_set_cert_cb(context._context, memory.choice_callback, ffi.NULL)
+            if not spec.context.ciphers:
+                context.set_options(_OP_PRIORITIZE_CHACHA)  # Envoy's default has AES-128 and ChaCha20 as equals
         context.set_session_id(sha256(uid).digest())
         context.set_session_cache_mode(SSL.SESS_CACHE_SERVER if spec.session_cache else SSL.SESS_CACHE_OFF)
         if spec.session_timeout_s is not None:
             context.set_timeout(spec.session_timeout_s)
         if spec.ticket_secret is None:
             context.set_options(SSL.OP_NO_TICKET)
-        elif ticket_keys:
-            TicketKeys.set(context, ticket_keys[0])
+        else:
+            tickets.give_to(context)
         if alpn:
             context.set_alpn_select_callback(_alpn_chooser(alpn))
         return context

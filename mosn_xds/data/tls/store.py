@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable
 from weakref import WeakValueDictionary
 
+from msgspec.structs import replace
 from OpenSSL import SSL
 
 from mosn_xds.data.net.reactor import Reactor
@@ -93,8 +94,9 @@ class TlsStore:
         validation = self.validation(spec.context)
         certificates = tuple(self._secrets[name].certificate for name in spec.context.certificates)
         keys = self._ticket_keys(spec)
-        uid = encode((spec, certificates, validation))
-        key = ("server", digest(uid), digest(encode(keys)))
+        # Whoever has the key of its ticket may go on with a session: which keys those are makes it no other session.
+        uid = encode((replace(spec, ticket_secret=None), certificates, validation))
+        key = ("server", digest(uid), spec.ticket_secret is None, digest(encode(keys)))
         found = self._contexts.get(key)
         if found is None:
             identities = [self._identities[name] for name in spec.context.certificates]

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mosn_xds.base.clock import CachedClock
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
+from mosn_xds.data.net.openssl import HIDDEN, TICKET_KEY_BYTES, TicketKeys, hidden
 from mosn_xds.data.net.reactor import Reactor
-from mosn_xds.data.net.ticket_keys import KEY_BYTES, TicketKeys
 from mosn_xds.data.tls.server import ServerTls
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import TlsStore, combine
@@ -130,8 +130,11 @@ def test_ticket_keys_can_be_set_in_this_environment(store: TlsStore) -> None:
     """Resumption over workers depends on it. Where it fails, sessions are resumed by the worker that began them."""
     context, _ = store.server(DownstreamTls(TlsContext(("mine",))))
     assert TicketKeys.available()
-    assert TicketKeys.set(context, random.Random(1).randbytes(KEY_BYTES))
-    assert not TicketKeys.set(context, b"short")
+    assert [name for name in HIDDEN if hidden(name) is None] == []
+    keys = [random.Random(seed).randbytes(TICKET_KEY_BYTES) for seed in (1, 2)]
+    assert all(TicketKeys(keys[:count]).give_to(context) for count in (1, 2))
+    assert not TicketKeys([b"short"]).give_to(context)
+    assert not TicketKeys([]).give_to(context)
 
 
 def test_what_a_secret_says_and_what_the_context_says_hold_together() -> None:

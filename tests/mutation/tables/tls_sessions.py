@@ -1,0 +1,35 @@
+"""Mutants for test_tls_sessions.py."""
+
+from tests.mutation.mutant import Ignored, Swap, mutant
+
+CANARY = "test_new_cipher_order"
+
+_TICKETS = "data.net.openssl:TicketKeys"
+
+MUTANTS = [
+    mutant(
+        "session_ticket_keys: the first key alone counts",
+        Swap(f"{_TICKETS}.give_to", "len(self._keys) == 1", "True"),
+        "test_ticket_keys",
+    ),
+    mutant(
+        "session tickets of older keys are not renewed",
+        Swap(f"{_TICKETS}._on_ticket", "key is self._keys[0]", "True"),
+        "test_ticket_keys",
+    ),
+    mutant(
+        "our order of ciphers counts in TLS 1.3, too",
+        Swap(
+            "data.tls.contexts:server_context.make",
+            "lib.SSL_CTX_set_cert_cb(context._context, memory.choice_callback, ffi.NULL)",
+            "context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)",
+        ),
+        "test_new_cipher_order",
+        spares="test_old_cipher_order",
+    ),
+    mutant(
+        "prefer_client_ciphers has no effect",
+        Ignored("spec.tls:DownstreamTls.prefer_client_ciphers"),
+        "test_old_cipher_order",
+    ),
+]
