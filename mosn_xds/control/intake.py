@@ -27,8 +27,12 @@ from mosn_xds.control.pace import Pace
 from mosn_xds.control.stats import SubscriptionStats
 from mosn_xds.control.store import Offer, Refusal, ResourceKey, ResourceStore
 from mosn_xds.control.translate.model import Need, Source
+from mosn_xds.xds.messages import type_label
 
 _STAT_PREFIXES = ((CDS, "cluster_manager.cds."), (LDS, "listener_manager.lds."))
+
+MOST_TOLD = 5
+"""Warnings of one resource that the log gets; all of them are in `/xds`."""
 
 _log = logging.getLogger("mosn_xds.control")
 
@@ -38,6 +42,8 @@ class Product(Protocol):
 
     @property
     def needs(self) -> Sequence[Need]: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
 
 P = TypeVar("P", bound=Product)
@@ -270,8 +276,11 @@ class Intake(Generic[P]):
             return self._store.refuse(key, version, raw, result.error or ConfigError("not translated"))
         former = self._store.get(key)
         self._needs.retain(need_keys(result.product))
-        if former is not None and former.good is not None:
-            self._needs.release(need_keys(former.good.product))
+        before = None if former is None or former.good is None else former.good.product
+        if before is not None:
+            self._needs.release(need_keys(before))
+        if result.product.warnings:
+            _tell(key, result.product.warnings, () if before is None else before.warnings)
         self._store.accept(key, version, raw, result.product)
         return None
 
@@ -314,6 +323,16 @@ class Intake(Generic[P]):
         stats.update_time = int(self._clock.wall() * 1000)
         stats.version = xxhash.xxh64_intdigest(response.version.encode())
         stats.update_duration.record((self._clock.monotonic() - started) * 1000)
+
+
+def _tell(key: ResourceKey, warnings: Sequence[str], known: Collection[str]) -> None:
+    """Log what an accepted resource is warned of, and was not before."""
+    new = [text for text in warnings if text not in known]
+    what = f"{type_label(key.type_url)} {key.name}"
+    for text in new[:MOST_TOLD]:
+        _log.warning("%s: %s", what, text)
+    if len(new) > MOST_TOLD:
+        _log.warning("%s: and %d warnings more", what, len(new) - MOST_TOLD)
 
 
 def need_keys(product: Product) -> list[ResourceKey]:

@@ -72,6 +72,11 @@ class Extensions:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
+    def how_to_get(self, name: str) -> str:
+        """A hint for whoever asks for one that is not installed."""
+        names = ", ".join(sorted(self._entries)) or "none"
+        return f"installed: {names}; any package that has an entry point {self.group}: {name} brings it"
+
     def load(self, name: str) -> type[Extension]:
         """The class behind an entry point. Raises ConfigError where there is none, or more than one, or no good one."""
         found = self._loaded.get(name)
@@ -82,7 +87,7 @@ class Extensions:
     def _load(self, name: str) -> type[Extension]:
         entries = self._entries.get(name, [])
         if not entries:
-            raise ConfigError(f"{self.group}: no entry point {name}", hint="install a package that has it")
+            raise ConfigError(f"{self.group}: no entry point {name}", hint=self.how_to_get(name))
         if len(entries) > 1:
             places = ", ".join(sorted(entry.value for entry in entries))
             raise ConfigError(f"{self.group}: more than one {name}: {places}", hint="uninstall all but one")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import pytest
 import trio
 
 from mosn_xds.base.clock import ManualClock
@@ -22,10 +23,12 @@ from mosn_xds.control.translate.model import Need
 class Product:
     text: str
     needs: tuple[Need, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Bench:
-    """An Intake with its surroundings. Bytes are text: ``bad WHY`` is refused, ``eds:NAME`` and ``rds:NAME`` are needs."""
+    """An Intake with its surroundings. Bytes are text: ``bad WHY`` is refused, ``eds:NAME`` and ``rds:NAME`` are needs,
+    ``warn:TEXT`` are warnings."""
 
     def __init__(self, admit: Callable[[ResourceKey, Product], None] | None = None) -> None:
         self.clock = ManualClock()
@@ -48,7 +51,8 @@ class Bench:
             self.clock.advance(SLICE_S)
         words = [word.partition(":") for word in text.split() if ":" in word]
         kinds = {"eds": EDS.url, "rds": RDS.url}
-        return Product(text, tuple(Need(kinds[kind], target) for kind, _, target in words))
+        needs = tuple(Need(kinds[kind], target) for kind, _, target in words if kind in kinds)
+        return Product(text, needs, tuple(target for kind, _, target in words if kind == "warn"))
 
     def note(self, keys: Iterable[ResourceKey]) -> None:
         self.changed = [key.name for key in keys]
@@ -103,6 +107,23 @@ def test_bad_resources_are_named_and_the_others_taken() -> None:
     )
     assert bench.in_use(CDS) == {"a": "2", "b": "1"}
     assert bench.status(CDS, "b") is Status.NACKED
+
+
+def test_the_log_gets_what_an_accepted_resource_is_newly_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+
+    def told(version: str, text: str) -> list[str]:
+        caplog.clear()
+        bench.push(LDS, version, ("l", text))
+        return [record.getMessage() for record in caplog.records]
+
+    assert told("v1", "warn:odd") == ["Listener l: odd"]
+    assert told("v2", "warn:odd warn:strange") == ["Listener l: strange"]
+    many = [f"w{number}" for number in range(7)]
+    assert told("v3", " ".join(f"warn:{one}" for one in many)) == [
+        *(f"Listener l: {one}" for one in many[:5]),
+        "Listener l: and 2 warnings more",
+    ]
 
 
 def test_refusals_are_framed_as_envoy_does() -> None:

@@ -27,6 +27,7 @@ from tests.support.recordings import lines, sessions
 @dataclass(frozen=True)
 class Product:
     needs: tuple[Need, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def read(type_url: str, name: str, raw: bytes) -> Product:

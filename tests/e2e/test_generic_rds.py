@@ -67,7 +67,7 @@ class World:
         clusters = [cluster(upstream) for upstream in self.upstreams]
         return [*clusters, *([self.listener()] if listener else []), *tables]
 
-    def listener(self) -> dict[str, Any]:
+    def listener(self, protocol: str = "dubbo", *filters: dict[str, Any]) -> dict[str, Any]:
         router = {"name": "router", "typed_config": {"@type": f"{GENERIC}.router.v3.Router"}}
         options = {"heartbeat_interval_s": 0}
         proxy = {
@@ -75,10 +75,10 @@ class World:
             "stat_prefix": "calls",
             "codec_config": {
                 "name": "codec",
-                "typed_config": ours("ProtocolCodecConfig", name="dubbo", options=options),
+                "typed_config": ours("ProtocolCodecConfig", name=protocol, options=options),
             },
             "generic_rds": {"config_source": ADS, "route_config_name": "calls"},
-            "filters": [router],
+            "filters": [*filters, router],
         }
         return self.listening("dubbo", self.port, proxy)
 
@@ -96,6 +96,10 @@ class World:
             "filter_chains": [{"filters": [{"name": "generic", "typed_config": proxy}]}],
         }
 
+    def push_listener(self, listener: dict[str, Any]) -> None:
+        """In place of the one that is there."""
+        self.served.push(*self.resources(listener, table("first"), listener=False))
+
     def push(self, *tables: dict[str, Any], listener: bool = True) -> None:
         self.served.push(*self.resources(*tables, listener=listener))
 
@@ -106,13 +110,13 @@ class World:
             client.send(request(1, service, attachments=attachments))
             return client.read()
 
-    def shown(self) -> dict[str, Any]:
-        """The route table in `/xds`; empty while there is none, or no admin API yet."""
+    def shown(self, name: str = "calls") -> dict[str, Any]:
+        """A resource in `/xds`, the route table; empty while there is none, or no admin API yet."""
         try:
             resources = self.served.xds()["resources"]
         except OSError:
             return {}
-        return next((one for one in resources if one["name"] == "calls"), {})
+        return next((one for one in resources if one["name"] == name), {})
 
     def route_configs(self) -> list[dict[str, Any]]:
         dump = json.loads(self.served.proxy.admin("/config_dump")[1])
@@ -203,6 +207,37 @@ def test_tables_of_dubbo_proxy_are_others_of_the_same_name(world: World) -> None
     shown = {one["type"] for one in world.served.xds()["resources"] if one["name"] == "calls"}
     assert shown == {"generic_proxy.RouteConfiguration", "dubbo_proxy.MultipleRouteConfiguration"}
     assert {one["route_config"]["@type"] for one in world.route_configs()} == {GENERIC_ROUTES_URL, older["@type"]}
+
+
+def test_a_protocol_that_is_not_installed_is_refused_and_what_was_there_serves_on(world: World) -> None:
+    world.push(table("first"))
+    world.served.wait(lambda: world.call().value == "first")
+    before = len(world.served.pilot.nacks)
+    world.push_listener(world.listener("acme"))
+    said = (
+        "Error adding/updating listener(s) dubbo: filter_chains[0].filters[0].typed_config.codec_config.typed_config.name: "
+        "no protocol acme is installed (installed: bolt, dubbo, thrift; "
+        "any package that has an entry point mosn_xds.protocols: acme brings it)"
+    )
+    assert world.served.nack(before + 1).strip() == said
+    shown = world.shown("dubbo")
+    assert (shown["status"], shown["refusal"]["reason"]) == ("nacked", said.partition(" dubbo: ")[2])
+    assert world.call().value == "first"
+
+
+def test_calls_of_a_chain_with_an_unknown_filter_are_answered_with_an_error_that_names_it(world: World) -> None:
+    unheard = {"name": "acme", "typed_config": {"@type": f"{TYPE}/google.protobuf.StringValue", "value": "x"}}
+    world.push_listener(world.listener("dubbo", unheard))
+    world.served.wait(lambda: world.call().status != OK)
+    answer = world.call()
+    assert answer.text == "unknown_filter{unknown_RPC_filter_acme_of_type_google.protobuf.StringValue}"
+    assert world.shown("dubbo")["warnings"] == [
+        "filter_chains[0].filters[0].typed_config.filters[0]: unknown RPC filter acme of type google.protobuf.StringValue: "
+        "requests of its chain are answered with an error"
+    ]
+    assert "unknown RPC filter acme" in world.served.proxy.log_tail()
+    world.push(table("first"))
+    world.served.wait(lambda: world.call().status == OK)
 
 
 def test_a_table_that_nobody_wants_any_more_is_forgotten(world: World) -> None:

@@ -7,13 +7,12 @@ from mosn_xds.control.translate.header_ops import NO_OPS
 from mosn_xds.control.translate.rpc_codecs import changes_properties, take_codec
 from mosn_xds.control.translate.rpc_filters import take_rpc_filters
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.listener import CloseConnection
 from mosn_xds.spec.route import RouteAction
 from mosn_xds.spec.rpc import RpcProxy, RpcVirtualHost
 
 
-def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnection:
-    """A proxy whose codec nobody knows closes its connections. The route table that it asks for is in the report's needs."""
+def translate(take: Take, context: Context, name: str) -> RpcProxy:
+    """The route table that it asks for is in the report's needs."""
     prefix = take.text("stat_prefix")
     codec = take.child("codec_config")
     if codec is None:
@@ -32,10 +31,6 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnec
         bind_upstream=filters.router.bind_upstream,
     )
     take.ignore_given(tracing="there are no spans yet")
-    if not protocols:
-        shown = f"{codec.message.name} of type {codec.message.typed_config.type_url.rpartition('/')[2]}"
-        codec.warn("", f"unknown codec {shown}: connections of its chain are closed")
-        return CloseConnection(name, f"unknown codec {shown}")
     if proxy.routes is not None and any(map(_changes_properties, proxy.routes.virtual_hosts)):
         for use in protocols:
             if not changes_properties(context, use):

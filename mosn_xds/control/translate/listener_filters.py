@@ -88,12 +88,8 @@ def proxy_protocol(take: Take, context: Context, name: str) -> _Made:
 
 
 def protocol_inspector(take: Take, context: Context, name: str) -> _Made:
-    """mosn_xds.extensions.rpc.v1.ProtocolInspector. One that looks for a protocol that nobody knows refuses the listener, as
-    any unknown listener filter does."""
-    found = [named(one, context, name) for one in take.children("protocols")]
-    if not all(found):
-        raise take.error("protocols", "no such protocol is installed", "install a package that has it")
-    uses = tuple([use for uses in found for use in uses])
+    """mosn_xds.extensions.rpc.v1.ProtocolInspector."""
+    uses = tuple([use for one in take.children("protocols") for use in named(one, context, name)])
     return (ListenerFilter(ListenerFilterKind.PROTOCOL_INSPECTOR, "", protocols=uses),)
 
 

@@ -2,7 +2,7 @@
 
 A protocol is found by the type of its configuration where that has a translator, or is called like the entry point; else
 by the name that the configuration is given. Its options are judged here, by the protocol's own class, so that a wrong one is
-a NACK.
+a NACK, and so is a protocol that is not installed.
 """
 
 import msgspec
@@ -18,19 +18,20 @@ from mosn_xds.xds.messages import config_json
 
 def take_codec(take: Take, context: Context) -> tuple[ProtocolUse, ...]:
     """core.TypedExtensionConfig of a codec; several protocols are looked for in a connection's first bytes, in this order.
-    Empty for a codec that nobody knows. Raises ConfigError for options that a protocol does not take."""
+    Raises ConfigError for a codec that nobody knows, and for options that a protocol does not take."""
     name = take.text("name")
     config = take.message_of("typed_config")
     if config is None:
         raise take.error("typed_config", "a codec needs its configuration")
     found = context.extension_of(take, "typed_config", config, Category.RPC_CODEC, name)
-    if found.value is not None:
+    if found.value:
         uses: tuple[ProtocolUse, ...] = found.value
         return uses
     known = context.registry.protocols
     entry = next((entry for entry in (found.type_name, name) if entry in known), None)
     if entry is None:
-        return ()
+        reason = f"Didn't find a registered implementation for '{name}' with type URL: '{found.type_name}'"
+        raise take.error("", reason, f"protocols that are {known.how_to_get(name)}")
     options = config_json(config)
     if options is None:
         raise take.error(
@@ -73,17 +74,16 @@ def bolt(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
 
 
 def named(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
-    """mosn_xds.extensions.rpc.v1.ProtocolCodecConfig; empty for a protocol that nobody knows."""
+    """mosn_xds.extensions.rpc.v1.ProtocolCodecConfig"""
     entry = take.text("name")
     options = take.message_of("options")
-    if entry not in context.registry.protocols:
-        take.warn("name", f"no protocol {entry} is installed")
-        return ()
+    known = context.registry.protocols
+    if entry not in known:
+        raise take.error("name", f"no protocol {entry} is installed", known.how_to_get(entry))
     config = b"" if options is None else msgspec.json.encode(struct_dict(options))
     return (checked_use(take, "options", context, ProtocolUse(name, entry, config)),)
 
 
 def sniffing(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
-    """mosn_xds.extensions.rpc.v1.SniffingCodecConfig; empty if nobody knows one of its protocols."""
-    found = [named(one, context, name) for one in take.children("protocols")]
-    return tuple([use for uses in found for use in uses]) if all(found) else ()
+    """mosn_xds.extensions.rpc.v1.SniffingCodecConfig"""
+    return tuple([use for one in take.children("protocols") for use in named(one, context, name)])

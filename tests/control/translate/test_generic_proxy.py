@@ -14,7 +14,7 @@ from mosn_xds.data.codec.rpc import RpcOptions, RpcProtocol
 from mosn_xds.spec.common import StringMatch, StringMatchKind
 from mosn_xds.spec.extensions import PROTOCOLS
 from mosn_xds.spec.filters import FaultFilter, FilterDisabled, HttpFilter, RbacFilter, UnknownFilter
-from mosn_xds.spec.listener import CloseConnection, Listener
+from mosn_xds.spec.listener import Listener
 from mosn_xds.spec.route import RetryBackOff, RetryPolicy, Route, RouteAction, WeightedCluster
 from mosn_xds.spec.rpc import (
     AllOf,
@@ -202,13 +202,14 @@ def test_options_that_a_protocol_does_not_take_are_refused(options: dict[str, An
 
 
 @pytest.mark.parametrize("config", [typed_struct(), typed(f"{GENERIC}.codecs.http1.v3.Http1CodecConfig")])
-def test_connections_of_an_unknown_codec_are_closed(config: dict[str, Any]) -> None:
-    translated = proxied(codec_config={"name": "ours", "typed_config": config})
-    assert isinstance(translated.spec, Listener)
-    closed = translated.spec.chains[0].filters[0]
-    assert isinstance(closed, CloseConnection)
-    assert closed.reason.startswith("unknown codec ours of type")
-    assert "connections of its chain are closed" in translated.warnings[0]
+def test_an_unknown_codec_is_refused_with_what_is_known(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        proxied(translator=user_translator("lines"), codec_config={"name": "ours", "typed_config": config})
+    assert caught.value.path == "filter_chains[0].filters[0].typed_config.codec_config"
+    assert caught.value.reason.startswith("Didn't find a registered implementation for 'ours' with type URL: '")
+    assert caught.value.hint == (
+        "protocols that are installed: lines; any package that has an entry point mosn_xds.protocols: ours brings it"
+    )
 
 
 # --- filters --------------------------------------------------------------------------------------------------------

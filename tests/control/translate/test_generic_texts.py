@@ -45,6 +45,7 @@ def mapped(kind: dict[str, Any]) -> dict[str, Any]:
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "no routes": ({"route_config": None}, '(field: "route_specifier", reason: is required)'),
     "no codec": ({"codec_config": None}, "(GenericProxyValidationError.CodecConfig: value is required)"),
+    "an unknown codec": ({"codec_config": UNHEARD}, UNKNOWN),
     "no stat prefix": (
         {"stat_prefix": None},
         "(GenericProxyValidationError.StatPrefix: value length must be at least 1 characters)",

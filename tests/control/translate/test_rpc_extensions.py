@@ -9,7 +9,7 @@ from mosn_xds.control.translate import NodeContext, Options, Translator
 from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL
 from mosn_xds.control.translate.translator import LISTENERS_URL
 from mosn_xds.spec.common import AppendAction, FormatOperator, FormatText, Fraction, HeaderOps, HeaderValue
-from mosn_xds.spec.listener import CloseConnection, Listener, ListenerFilter, ListenerFilterKind
+from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind
 from mosn_xds.spec.route import HeaderHash, Mirror, RetryPolicy, Route, RouteAction, SourceIpHash
 from mosn_xds.spec.rpc import ProtocolUse, RpcRouteTable
 from tests.control.translate.test_generic_proxy import GENERIC, by, proxied, proxy
@@ -99,7 +99,7 @@ def test_a_listener_filter_that_looks_for_protocols(way: Any) -> None:
     ("protocols", "reason"),
     [
         ([], "value must contain at least 1 item(s)"),
-        ([{"name": "bolt"}, {"name": "acme"}], "no such protocol is installed"),
+        ([{"name": "bolt"}, {"name": "acme"}], "no protocol acme is installed"),
         ([{"name": "bolt", "options": {"acme": 1}}], "acme"),
     ],
 )
@@ -155,17 +155,20 @@ def test_several_protocols_on_one_port(way: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "place"),
     [
-        itself("ProtocolCodecConfig", name="acme"),
-        itself("SniffingCodecConfig", protocols=[{"name": "dubbo"}, {"name": "acme"}]),
+        (itself("ProtocolCodecConfig", name="acme"), "name"),
+        (itself("SniffingCodecConfig", protocols=[{"name": "dubbo"}, {"name": "acme"}]), "protocols[1].name"),
     ],
 )
-def test_connections_of_a_protocol_that_is_not_installed_are_closed(config: dict[str, Any]) -> None:
-    translated = proxied(translator=translator(), codec_config={"name": "codec", "typed_config": config})
-    assert isinstance(translated.spec, Listener)
-    assert isinstance(translated.spec.chains[0].filters[0], CloseConnection)
-    assert any("no protocol acme is installed" in warning for warning in translated.warnings)
+def test_a_protocol_that_is_not_installed_is_refused_by_name(config: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        proxied(translator=translator(), codec_config={"name": "codec", "typed_config": config})
+    assert caught.value.path == f"filter_chains[0].filters[0].typed_config.codec_config.typed_config.{place}"
+    assert caught.value.reason == "no protocol acme is installed"
+    assert caught.value.hint == (
+        "installed: bolt, dubbo, thrift; any package that has an entry point mosn_xds.protocols: acme brings it"
+    )
 
 
 # --- routes ---------------------------------------------------------------------------------------------------------

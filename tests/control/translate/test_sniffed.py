@@ -66,5 +66,5 @@ def test_an_unknown_protocol_is_said_at_the_start() -> None:
     found = load_bootstrap(None, json.dumps(bootstrap), registry=registry())
     assert found.warnings == (
         "node.metadata.MOSN_XDS_PROTOCOLS: acme is not looked for: mosn_xds.protocols: no entry point acme "
-        "(install a package that has it)",
+        "(installed: bolt, dubbo, thrift; any package that has an entry point mosn_xds.protocols: acme brings it)",
     )
