@@ -179,16 +179,15 @@ class TicketKeys:
 
     def _on_ticket(self, ssl: Any, name: Any, iv: Any, cipher: Any, mac: Any, encrypt: int) -> int:
         """SSL_CTX_set_tlsext_ticket_key_evp_cb(3)."""
-        key: bytes | None = self._keys[0]
+        first = self._keys[0]
         if encrypt:
-            ffi.memmove(name, key, _NAME_BYTES)
+            ffi.memmove(name, first, _NAME_BYTES)
             if hidden("RAND_bytes")(iv, _IV_BYTES) != 1:
                 return _FAILED
-        else:
-            named = bytes(ffi.buffer(name, _NAME_BYTES))
-            key = next((one for one in self._keys if one[:_NAME_BYTES] == named), None)
-            if key is None:
-                return _UNKNOWN
+        named = bytes(ffi.buffer(name, _NAME_BYTES))
+        key = next((one for one in self._keys if one[:_NAME_BYTES] == named), None)
+        if key is None:
+            return _UNKNOWN
         mac_key = ffi.from_buffer(key[_NAME_BYTES : _NAME_BYTES + _MAC_KEY_BYTES])
         cipher_key = ffi.from_buffer(key[_NAME_BYTES + _MAC_KEY_BYTES :])
         if hidden("EVP_MAC_init")(mac, mac_key, _MAC_KEY_BYTES, self._parameters) != 1:
@@ -196,7 +195,7 @@ class TicketKeys:
         kind = hidden("EVP_aes_256_cbc")()
         if hidden("EVP_CipherInit_ex")(cipher, kind, ffi.NULL, cipher_key, iv, int(bool(encrypt))) != 1:
             return _FAILED
-        return _DONE if key is self._keys[0] else _RENEW
+        return _DONE if key is first else _RENEW
 
     def __repr__(self) -> str:
         return f"<TicketKeys {len(self._keys)}>"
