@@ -49,7 +49,7 @@ MUTANTS = [
     ),
     mutant(
         "arguments that cannot be read are the client's fault",
-        Swap(f"{_DUBBO}.messages:DubboRequest._read", "found = []", "raise"),
+        Swap(f"{_DUBBO}.messages:DubboRequest._properties", "return []", "raise"),
         "test_unreadable_arguments",
     ),
     mutant(

@@ -67,6 +67,7 @@ class RpcProtocol(Extension):
         if self.pool is PoolMode.MULTIPLEX and not self.has_ids:
             raise TypeError(f"{type(self).__name__}: without ids, calls cannot share a connection")
         self.max_frame_bytes = options.max_frame_bytes
+        self.max_unread_bytes = options.max_unread_bytes
         self.heartbeat_interval_s = options.heartbeat_interval_s
         self.heartbeat_timeout_s = options.heartbeat_timeout_s
         self.version = Version(self.name, self)

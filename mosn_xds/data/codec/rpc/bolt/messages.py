@@ -1,28 +1,32 @@
-"""A Bolt request: an RPC request that knows the class of what it carries. (As a msgspec.Struct, see `RpcRequest`.)"""
+"""Bolt's messages: heads whose properties are the header block, read when somebody asks for one; that it is a right one was
+seen when the message came. (Structs, as every head: msgspec.Struct.)"""
 
-from copy import copy
-
-from mosn_xds.data.codec.rpc.bolt.wire import class_name
-from mosn_xds.data.codec.rpc.messages import RpcRequest
+from mosn_xds.data.codec.head import Fields
+from mosn_xds.data.codec.rpc.bolt import wire
+from mosn_xds.data.codec.rpc.lazy import LazyRequest, LazyResponse
 
 CLASS = b":class"
 
 
-class BoltRequest(RpcRequest, gc=False):
+class BoltRequest(LazyRequest, gc=False):
     """`get(b":class")` is the name of the class of the request's content, as of a pseudo header.
 
     So it can be matched and logged like a property. It is none: it has no place in `fields`, nor ever in the header block,
     and cannot be set, for it says how to read the content. It is read from the frame when somebody asks.
     """
 
-    def copy(self) -> "BoltRequest":
-        """A head of its own with the same content and the same frame."""
-        twin = copy(self)
-        twin.fields = list(self.fields)
-        return twin
+    def _properties(self) -> Fields:
+        return wire.fields_of(self.frame)
 
     def _pseudo(self, name: bytes) -> bytes | None:
-        return class_name(self.frame) or None if name == CLASS else super()._pseudo(name)
+        return wire.class_name(self.frame) or None if name == CLASS else super()._pseudo(name)
 
     def _set_pseudo(self, name: bytes, value: bytes) -> bool:
         return name == CLASS or super()._set_pseudo(name, value)
+
+
+class BoltResponse(LazyResponse, gc=False):
+    """A response."""
+
+    def _properties(self) -> Fields:
+        return wire.fields_of(self.frame)

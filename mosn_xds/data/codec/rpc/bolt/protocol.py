@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 from mypy_extensions import mypyc_attr
 
 from mosn_xds.data.codec.rpc.bolt import wire
-from mosn_xds.data.codec.rpc.bolt.messages import BoltRequest
+from mosn_xds.data.codec.rpc.bolt.messages import BoltRequest, BoltResponse
 from mosn_xds.data.codec.rpc.bolt.options import BoltOptions
 from mosn_xds.data.codec.rpc.bolt.status import HTTP_OF, Status, status_for
 from mosn_xds.data.codec.rpc.messages import BadFrame, Kind, RpcMessage, RpcRequest, RpcResponse
@@ -79,8 +79,8 @@ class Bolt(RpcProtocol):
         except (IndexError, error):
             raise BadFrame("short_frame") from None
         at += name
-        self._check_end(frame, at + block + content, ver1 == 2 and switch & 1)
-        fields = wire.fields_in(frame, at, block)
+        _check_end(frame, at + block + content, ver1 == 2 and switch & 1)
+        service, target, method = wire.routing_in(frame, at, block)
         if command == wire.RPC_REQUEST:
             kind = request if type_ == wire.REQUEST else oneway
         elif command == wire.HEARTBEAT:
@@ -91,19 +91,10 @@ class Bolt(RpcProtocol):
             raise BadFrame("unknown_command")
         if type_ > wire.ONEWAY:
             raise BadFrame("unknown_type")
-        service = target = method = b""
-        for field, value in fields:
-            if field in _ROUTING:  # half the time of three comparisons for each field
-                if field == b"service":
-                    service = value
-                elif field == b"sofa_head_method_name":
-                    method = value
-                else:
-                    target = value
         service = service or target
         return BoltRequest(
-            method, b"", service, service, self.version, fields, None, True, None,
-            frame, id, kind, timeout_ms / 1000 if timeout_ms > 0 else None, fields[:],
+            method, b"", service, service, self.version, [], None, True, None,
+            frame, id, kind, timeout_ms / 1000 if timeout_ms > 0 else None,
         )  # fmt: skip
 
     def _read_response(self, frame: bytes, is_first: bool) -> RpcResponse:
@@ -117,23 +108,16 @@ class Bolt(RpcProtocol):
                 raise BadFrame("unknown_protocol_byte")
             at = 22
         at += name
-        self._check_end(frame, at + block + content, ver1 == 2 and switch & 1)
-        fields = wire.fields_in(frame, at, block)
+        _check_end(frame, at + block + content, ver1 == 2 and switch & 1)
+        if block:
+            wire.routing_in(frame, at, block)  # nobody asks who is called, but whether the block is right
         if command == wire.RPC_RESPONSE:
             kind = Kind.RESPONSE
         elif command == wire.HEARTBEAT:
             kind = Kind.HEARTBEAT_REPLY
         else:
             raise BadFrame("unknown_command")
-        return RpcResponse(
-            HTTP_OF.get(code, 500), fields, self.version, b"", None, frame, id, kind, code, fields[:]
-        )  # fmt: skip
-
-    def _check_end(self, frame: bytes, end: int, has_crc: bool | int) -> None:
-        if len(frame) != (end + 4 if has_crc else end):
-            raise BadFrame("wrong_length")
-        if has_crc:
-            wire.check_crc(frame)
+        return BoltResponse(HTTP_OF.get(code, 500), [], self.version, b"", None, frame, id, kind, code)
 
     def with_id(self, frame: bytes, id: int) -> bytes:
         return wire.patched(frame, 5 if frame[0] == wire.V1 else 6, _U32(id))
@@ -175,6 +159,13 @@ class Bolt(RpcProtocol):
         return wire.REQUEST_1.pack(wire.V1, wire.REQUEST, wire.GOAWAY, 1, 0, HESSIAN2, 0, 0, 0, 0)
 
 
+def _check_end(frame: bytes, end: int, has_crc: bool | int) -> None:
+    if len(frame) != (end + 4 if has_crc else end):
+        raise BadFrame("wrong_length")
+    if has_crc:
+        wire.check_crc(frame)
+
+
 def _answer(request: RpcRequest, command: int, status: int) -> bytes:
     frame = request.frame
     if frame[0] == wire.V1:
@@ -186,7 +177,6 @@ def _answer(request: RpcRequest, command: int, status: int) -> bytes:
     )
 
 
-_ROUTING: Final = frozenset((b"service", b"sofa_head_method_name", b"sofa_head_target_service"))
 # Type, command and ver2 of what a client may begin with.
 _BEGINNINGS: Final = tuple(
     bytes((type_, 0, command, 1))

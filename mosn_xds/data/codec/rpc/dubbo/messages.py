@@ -1,8 +1,8 @@
 """Dubbo's messages: heads whose properties are the attachments, read when somebody asks for one.
 
-Attachments stand behind the arguments, and most messages pass without a look at them. So a message keeps its frame, and
-where in it what is unread begins, and `fields` reads on; until then `original` is None. Attachments that cannot be read are
-none, as for Envoy: it is too late then to refuse the message, and its frame goes on as it came.
+Attachments stand behind the arguments, so a message keeps where in its frame what is unread begins, and `fields` reads on
+(`mosn_xds.data.codec.rpc.lazy`). Attachments that cannot be read are none, as for Envoy: it is too late then to refuse the
+message, and its frame goes on as it came.
 
 What stands in front of the arguments answers to names of its own, `VERSION` and others below, before any attachment of such
 a name. Like Envoy's they cannot be set, which makes an attachment; Java's servers go by that.
@@ -10,12 +10,12 @@ a name. Like Envoy's they cannot be set, which makes an attachment; Java's serve
 (Structs, as every head: msgspec.Struct.)
 """
 
-from copy import copy
 from typing import Final
 
-from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead
+from mosn_xds.data.codec.head import Fields
 from mosn_xds.data.codec.rpc.dubbo import attachments, hessian2
-from mosn_xds.data.codec.rpc.messages import BadFrame, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc.lazy import LazyRequest, LazyResponse
+from mosn_xds.data.codec.rpc.messages import BadFrame
 
 HEAD_BYTES: Final = 16
 """Before the body, in each frame."""
@@ -32,12 +32,8 @@ ERROR: Final = b"error"
 GENERIC: Final = (b"$invoke", b"$invokeAsync")
 """What the methods of a generic service are called; the one that is meant is their first argument."""
 
-# Where structs keep what the properties below stand before.
-_request_fields = RequestHead.__dict__["fields"]
-_response_fields = ResponseHead.__dict__["fields"]
 
-
-class DubboRequest(RpcRequest, gc=False):
+class DubboRequest(LazyRequest, gc=False):
     """A request. `types_at` is where in `frame` the types of the arguments stand.
 
     `get` knows `VERSION`, of the service, `DUBBO`, the version of that, `ARGUMENT` with a number, and of calls of a generic
@@ -46,23 +42,6 @@ class DubboRequest(RpcRequest, gc=False):
 
     types_at: int = 0
 
-    @property  # type: ignore[misc]
-    def fields(self) -> Fields:
-        if self.original is None:
-            self._read()
-        fields: Fields = _request_fields.__get__(self)
-        return fields
-
-    @fields.setter
-    def fields(self, fields: Fields) -> None:
-        if self.original is None:
-            self._read()
-        _request_fields.__set__(self, fields)
-
-    @property
-    def edited(self) -> bool:
-        return self.original is not None and self.fields != self.original
-
     def get(self, name: bytes) -> bytes | None:
         own = self._own(name)
         return super().get(name) if own is None else own
@@ -70,12 +49,6 @@ class DubboRequest(RpcRequest, gc=False):
     def get_all(self, name: bytes) -> list[bytes]:
         own = self._own(name)
         return super().get_all(name) if own is None else [own]
-
-    def copy(self) -> "DubboRequest":
-        """A head of its own with the same content and the same frame."""
-        twin = copy(self)
-        _request_fields.__set__(twin, list(_request_fields.__get__(self)))
-        return twin
 
     def _own(self, name: bytes) -> bytes | None:
         frame = self.frame
@@ -92,18 +65,16 @@ class DubboRequest(RpcRequest, gc=False):
                 return None
         return None
 
-    def _read(self) -> None:
+    def _properties(self) -> Fields:
         body = hessian2.Body()
         try:
             at = attachments.after_arguments(self.frame, self.types_at, body)
-            found = attachments.read(self.frame, at, body)
+            return attachments.read(self.frame, at, body)
         except BadFrame:
-            found = []
-        self.original = found
-        _request_fields.__set__(self, list(found))
+            return []
 
 
-class DubboResponse(RpcResponse, gc=False):
+class DubboResponse(LazyResponse, gc=False):
     """A response. `get` knows `RESULT`, which says what it brings, besides attachments.
 
     `result` is ``value``, ``null``, ``exception``, or ``error``: the text of a status that is not OK. `value_at` is where in
@@ -113,26 +84,9 @@ class DubboResponse(RpcResponse, gc=False):
     result: bytes = b""
     value_at: int = 0
 
-    @property  # type: ignore[misc]
-    def fields(self) -> Fields:
-        if self.original is None:
-            self._read()
-        fields: Fields = _response_fields.__get__(self)
-        return fields
-
-    @fields.setter
-    def fields(self, fields: Fields) -> None:
-        if self.original is None:
-            self._read()
-        _response_fields.__set__(self, fields)
-
     @property
     def failed(self) -> bool:
         return self.result in (EXCEPTION, ERROR)
-
-    @property
-    def edited(self) -> bool:
-        return self.original is not None and self.fields != self.original
 
     def get(self, name: bytes) -> bytes | None:
         return self.result if name == RESULT else super().get(name)
@@ -140,12 +94,10 @@ class DubboResponse(RpcResponse, gc=False):
     def get_all(self, name: bytes) -> list[bytes]:
         return [self.result] if name == RESULT else super().get_all(name)
 
-    def _read(self) -> None:
+    def _properties(self) -> Fields:
         body = hessian2.Body()
         try:
             at = attachments.after_value(self.frame, self.value_at, self.result, body)
-            found = attachments.read(self.frame, at, body)
+            return attachments.read(self.frame, at, body)
         except BadFrame:
-            found = []
-        self.original = found
-        _response_fields.__set__(self, list(found))
+            return []
