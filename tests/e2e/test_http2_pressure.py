@@ -14,6 +14,7 @@ import pytest
 from tests.differential.bed import Bed, cluster, http_listener, vhost
 from tests.differential.http2_link import Http2Link
 from tests.differential.world import World
+from tests.e2e.load_tools import wait_until
 from tests.support.http2_client import Flag, Http2Client, Kind, frame
 from tests.support.memory import use_of
 from tests.support.ports import PortAllocator
@@ -194,29 +195,37 @@ def test_an_attack_costs_little(world: World, name: str) -> None:
     assert cpu_s(world) - cpu_before < 6.0
 
 
+def ask_for_more(client: Http2Client, count: int) -> None:
+    """So many requests for large answers, or as many as the connection lasts for; the next hundred when the proxy has read
+    the last: of more than a thousand at once it refuses some."""
+    client.give(0, 1 << 30)
+    client.socket.settimeout(5.0)
+    with contextlib.suppress(OSError):
+        for _ in range(count // 100):
+            client.socket.sendall(b"".join(
+                client.section(client.next_id(), client.head("GET", "/large"), end=True) for _ in range(100)
+            ))  # fmt: skip
+            wait_until(lambda: not unread_bytes(client.socket), 20, step_s=0.001)
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """What the peer, which is on this machine, has received on the connection and not read; 0 if it has closed it."""
+    ends = [f":{address[1]:04X}" for address in (sock.getpeername(), sock.getsockname())]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4][9:], 16) for row in rows if [row[1][8:], row[2][8:]] == ends)
+
+
 def test_a_client_that_asks_and_never_reads_is_cut_off(world: World) -> None:
     """Its windows are open, so it is frames that wait, not bodies."""
     with Http2Client(world.listener_port("few"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as attacker:
-        attacker.give(0, 1 << 30)
-        attacker.socket.settimeout(5.0)
-        with contextlib.suppress(OSError):
-            for _ in range(200):
-                attacker.socket.sendall(b"".join(
-                    attacker.section(attacker.next_id(), attacker.head("GET", "/large"), end=True) for _ in range(100)
-                ))  # fmt: skip
+        ask_for_more(attacker, 20_000)
         world.expect_stats({"http2.outbound_flood": 1})
 
 
 def test_a_client_that_never_reads_its_answers_is_cut_off_in_time(world: World) -> None:
     """The streams are over for the proxy, and nothing leaves."""
     with Http2Client(world.listener_port("hasty"), settings={4: (1 << 31) - 1}, receive_buffer_bytes=4096) as idler:
-        idler.give(0, 1 << 30)
-        idler.socket.settimeout(5.0)
-        with contextlib.suppress(OSError):
-            for _ in range(80):
-                idler.socket.sendall(b"".join(
-                    idler.section(idler.next_id(), idler.head("GET", "/large"), end=True) for _ in range(100)
-                ))  # fmt: skip
+        ask_for_more(idler, 8_000)
         world.expect_stats({"http.hasty.downstream_cx_destroy_local": 1, "http.hasty.downstream_cx_active": 0})
 
 
