@@ -187,6 +187,12 @@ DIFFERENCES: dict[str, Difference] = {
         ours="passes, up to the codec's `max_frame_bytes` (16 MiB)",
         reason="Dubbo's own limit is 8 MiB, and what passes plain TCP must pass here",
     ),
+    "rpc-unread-answers": Difference(
+        what="answers to a generic_proxy client that does not read them",
+        envoy="are kept, however many there are",
+        ours="are kept up to the codec's `max_unread_bytes` (64 MiB); the next one closes the client's connection",
+        reason="one client must not take all memory, and its servers' connections carry others' answers, too",
+    ),
     "rpc-retries": Difference(
         what="`num_retries` of generic_proxy's routes",
         envoy="is the number of attempts",

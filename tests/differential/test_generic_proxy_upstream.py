@@ -1,5 +1,6 @@
 """generic_proxy's upstream side: connections bound to their clients, connections that end, hosts, figures; route tables by RDS."""
 
+import contextlib
 import json
 import time
 
@@ -10,10 +11,11 @@ from tests.differential.pair import case
 from tests.differential.rpc_bed import GENERIC, generic_listener, to, tree
 from tests.differential.rpc_link import DubboLink, call, dubbo_upstream, reason, tagged
 from tests.differential.world import World
-from tests.support import dubbo_peer
-from tests.support.dubbo_peer import DubboUpstream, answer
+from tests.support import dubbo_peer, hessian
+from tests.support.dubbo_peer import DubboClient, DubboUpstream, answer
 from tests.support.frame_upstream import FrameExchange, close, hang
 from tests.support.proxies import ProxyKind
+from tests.support.server import PeerGone
 
 ROUTES = tree(
     "Service",
@@ -237,6 +239,30 @@ def test_given_up(proxy: World) -> None:
         assert reason(link.call("shop.Quick")) == "timeout"
         assert link.call().value == "a"
     upstream.close_connections()
+
+
+@case("Answers: of a client that does not read them", difference="rpc-unread-answers")
+def test_unread(proxy: World) -> None:
+    upstream = dubbo_upstream(proxy)
+    sent: list[int] = []
+    body = dubbo_peer.result(dubbo_peer.VALUE, hessian.text("x" * 900_000))
+
+    def say_much(exchange: FrameExchange) -> None:
+        answer(body=body)(exchange)
+        sent.append(1)
+
+    count = 100
+    upstream.script(*[say_much] * count)
+    with DubboClient(proxy.listener_port("dubbo")) as client, DubboLink(proxy) as other:
+        client.send(b"".join(dubbo_peer.request(id) for id in range(1, count + 1)))
+        assert upstream.wait_until(lambda: len(sent) == count, 20.0)
+        assert other.call().value == "a"
+        read = 0
+        with contextlib.suppress(PeerGone):
+            while read < count:
+                client.read()
+                read += 1
+    assert (read == count) is (proxy.kind is ProxyKind.ENVOY)
 
 
 def at_once(proxy: World, service: str, count: int) -> dict[int, str]:

@@ -20,6 +20,7 @@ from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.codec.rpc.bolt.status import HTTP_OF
 from mosn_xds.data.codec.rpc.dubbo.options import DubboOptions
 from mosn_xds.data.codec.rpc.dubbo.protocol import HTTP_STATUSES, Dubbo
+from mosn_xds.data.codec.rpc.options import RpcOptions
 from mosn_xds.data.codec.rpc.thrift.protocol import Thrift
 from mosn_xds.data.proxy.rpc.calls import MOST_METHODS
 from mosn_xds.data.proxy.rpc.connection import MOST_BYTES, MOST_STREAMS
@@ -120,7 +121,9 @@ def test_properties_of_the_built_in_protocols() -> None:
         assert (protocol.pool is PoolMode.MULTIPLEX) is (pool == "many calls at once")
         assert bool(protocol.heartbeat(1)) is (beats != "none")
         options = protocol.Options()
-        assert (options.max_frame_bytes, options.heartbeat_interval_s, options.heartbeat_timeout_s) == (16 << 20, 15, 5)  # type: ignore[attr-defined]
+        assert isinstance(options, RpcOptions)
+        assert (options.max_frame_bytes, options.max_unread_bytes) == (16 << 20, 64 << 20)
+        assert (options.heartbeat_interval_s, options.heartbeat_timeout_s) == (15, 5)
     assert {"opaque_serializations", "no_route_status"} <= set(DubboOptions.__struct_fields__)
     assert (MOST_STREAMS, MOST_BYTES, MOST_METHODS) == (4096, 64 << 20, 500)
 

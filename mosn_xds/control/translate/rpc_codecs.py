@@ -65,6 +65,7 @@ def bolt(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
     """mosn_xds.extensions.rpc.v1.BoltCodecConfig"""
     given = {
         "max_frame_bytes": take.wrapped_integer("max_frame_bytes"),
+        "max_unread_bytes": take.wrapped_integer("max_unread_bytes"),
         "heartbeat_interval_s": take.duration("heartbeat_interval"),
         "heartbeat_timeout_s": take.duration("heartbeat_timeout"),
         "goaway": take.flag("goaway") or None,

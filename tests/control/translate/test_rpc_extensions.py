@@ -114,8 +114,8 @@ def test_a_listener_that_is_to_look_for_what_nobody_knows_is_refused(protocols: 
 
 @WAYS
 def test_bolt(way: Any) -> None:
-    config = way("BoltCodecConfig", max_frame_bytes=4096, heartbeat_interval="0s", goaway=True)
-    options = b'{"max_frame_bytes":4096,"heartbeat_interval_s":0.0,"goaway":true}'
+    config = way("BoltCodecConfig", max_frame_bytes=4096, max_unread_bytes=9999, heartbeat_interval="0s", goaway=True)
+    options = b'{"max_frame_bytes":4096,"max_unread_bytes":9999,"heartbeat_interval_s":0.0,"goaway":true}'
     assert codec(config) == (ProtocolUse("codec", "bolt", options),)
     assert codec(way("BoltCodecConfig")) == (ProtocolUse("codec", "bolt", b"{}"),)
 
@@ -123,6 +123,7 @@ def test_bolt(way: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "path", "reason"),
     [
+        ({"max_unread_bytes": 0}, "max_unread_bytes", "value must be greater than 0"),
         ({"max_frame_bytes": 63}, "max_frame_bytes", "value must be greater than or equal to 64"),
         ({"heartbeat_timeout": "0s"}, "heartbeat_timeout", "value must be greater than 0"),
         ({"heartbeat_interval": "-1s"}, "heartbeat_interval", "Expected positive duration"),

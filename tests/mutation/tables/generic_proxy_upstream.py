@@ -65,6 +65,15 @@ MUTANTS = [
         "test_requests_per_connection",
     ),
     mutant(
+        "answers pile up",
+        Swap(
+            "data.proxy.rpc.connection:RpcServerConnection._write",
+            "wire.pending_bytes > self._most_unread_bytes",
+            "False",
+        ),
+        "test_unread",
+    ),
+    mutant(
         "as many requests may wait as want to",
         Ignored("spec.cluster:Breakers.max_pending_requests"),
         "test_pending",

@@ -37,16 +37,14 @@ MOST_BYTES: Final = 64 << 20
 """The same for the bytes of their frames, which are kept until they are answered."""
 SLICE: Final = 256
 """Frames that are taken at once, of which a read may bring thousands: some 8 ms."""
-MOST_UNREAD_BYTES: Final = 256 << 20
-"""What may wait for a client that does not read: answers to what it has asked for come even then."""
 
 
 class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_crowded", "_framer", "_going", "_left", "_manager", "_most_streams", "_protocol", "_put_off", "_rpc_stats",
-        "_under_way_bytes", "binding",
+        "_crowded", "_framer", "_going", "_left", "_manager", "_most_streams", "_most_unread_bytes", "_protocol",
+        "_put_off", "_rpc_stats", "_under_way_bytes", "binding",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +62,7 @@ class RpcServerConnection(ServerConnection):
         self._rpc_stats = manager.rpc_stats
         self._crowded = False
         self._most_streams = MOST_STREAMS if protocol.has_ids else 1
+        self._most_unread_bytes = protocol.max_unread_bytes
         self._under_way_bytes = 0
         self._going = False
         bound = protocol.pool is PoolMode.BOUND or manager.rpc.bind_upstream
@@ -272,11 +271,12 @@ class RpcServerConnection(ServerConnection):
 
     def _write(self, frame: bytes) -> None:
         if frame:
-            self.stats.downstream_cx_tx_bytes_total += len(frame)
             wire = self.wire
-            wire.write(frame)
-            if wire.pending_bytes > MOST_UNREAD_BYTES and not self._closing:
+            if wire.pending_bytes > self._most_unread_bytes and not self._closing:
                 self._give_up()
+                return
+            self.stats.downstream_cx_tx_bytes_total += len(frame)
+            wire.write(frame)
 
     def _give_up(self) -> None:
         """The client asks for more than it reads."""

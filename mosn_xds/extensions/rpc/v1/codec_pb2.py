@@ -28,7 +28,7 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from validate import validate_pb2 as validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&mosn_xds/extensions/rpc/v1/codec.proto\x12\x1amosn_xds.extensions.rpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x17validate/validate.proto\"\xd8\x01\n\x0f\x42oltCodecConfig\x12>\n\x0fmax_frame_bytes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x07\xfa\x42\x04*\x02(@\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12>\n\x11heartbeat_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xfa\x42\x05\xaa\x01\x02*\x00\x12\x0e\n\x06goaway\x18\x04 \x01(\x08\"V\n\x13ProtocolCodecConfig\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xfa\x42\x04r\x02\x10\x01\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"c\n\x13SniffingCodecConfig\x12L\n\tprotocols\x18\x01 \x03(\x0b\x32/.mosn_xds.extensions.rpc.v1.ProtocolCodecConfigB\x08\xfa\x42\x05\x92\x01\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&mosn_xds/extensions/rpc/v1/codec.proto\x12\x1amosn_xds.extensions.rpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x17validate/validate.proto\"\x99\x02\n\x0f\x42oltCodecConfig\x12>\n\x0fmax_frame_bytes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x07\xfa\x42\x04*\x02(@\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12>\n\x11heartbeat_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xfa\x42\x05\xaa\x01\x02*\x00\x12\x0e\n\x06goaway\x18\x04 \x01(\x08\x12?\n\x10max_unread_bytes\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x07\xfa\x42\x04*\x02 \x00\"V\n\x13ProtocolCodecConfig\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xfa\x42\x04r\x02\x10\x01\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"c\n\x13SniffingCodecConfig\x12L\n\tprotocols\x18\x01 \x03(\x0b\x32/.mosn_xds.extensions.rpc.v1.ProtocolCodecConfigB\x08\xfa\x42\x05\x92\x01\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,14 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOLTCODECCONFIG'].fields_by_name['max_frame_bytes']._serialized_options = b'\372B\004*\002(@'
   _globals['_BOLTCODECCONFIG'].fields_by_name['heartbeat_timeout']._loaded_options = None
   _globals['_BOLTCODECCONFIG'].fields_by_name['heartbeat_timeout']._serialized_options = b'\372B\005\252\001\002*\000'
+  _globals['_BOLTCODECCONFIG'].fields_by_name['max_unread_bytes']._loaded_options = None
+  _globals['_BOLTCODECCONFIG'].fields_by_name['max_unread_bytes']._serialized_options = b'\372B\004*\002 \000'
   _globals['_PROTOCOLCODECCONFIG'].fields_by_name['name']._loaded_options = None
   _globals['_PROTOCOLCODECCONFIG'].fields_by_name['name']._serialized_options = b'\372B\004r\002\020\001'
   _globals['_SNIFFINGCODECCONFIG'].fields_by_name['protocols']._loaded_options = None
   _globals['_SNIFFINGCODECCONFIG'].fields_by_name['protocols']._serialized_options = b'\372B\005\222\001\002\010\001'
   _globals['_BOLTCODECCONFIG']._serialized_start=190
-  _globals['_BOLTCODECCONFIG']._serialized_end=406
-  _globals['_PROTOCOLCODECCONFIG']._serialized_start=408
-  _globals['_PROTOCOLCODECCONFIG']._serialized_end=494
-  _globals['_SNIFFINGCODECCONFIG']._serialized_start=496
-  _globals['_SNIFFINGCODECCONFIG']._serialized_end=595
+  _globals['_BOLTCODECCONFIG']._serialized_end=471
+  _globals['_PROTOCOLCODECCONFIG']._serialized_start=473
+  _globals['_PROTOCOLCODECCONFIG']._serialized_end=559
+  _globals['_SNIFFINGCODECCONFIG']._serialized_start=561
+  _globals['_SNIFFINGCODECCONFIG']._serialized_end=660
 # @@protoc_insertion_point(module_scope)
