@@ -5,12 +5,14 @@ is found by that id, and whoever answers the client puts the client's id back. N
 protocol's `from_server` reads. A response that nobody waits for (its request timed out, or the server is confused) is
 counted and dropped.
 
+A protocol that raises what it must not while it reads ends its connection, like a frame that is none: whose answer it was
+reading is not known, and that call must not wait for ever. The calls under way fail, or are tried again, as their routes say.
+
 A one-way request is over when it is written, unless the peer does not take what is written: who sends such requests to a
 slow server is not read from, like everybody else. A peer that has been silent for the protocol's heartbeat interval is
 asked for a sign of life, and is lost if none comes.
 """
 
-import logging
 from collections.abc import Iterator
 
 from mosn_xds.base.chance import Random
@@ -18,6 +20,7 @@ from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcMessage, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc.failures import FailureLog
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.upstream.api import Stale, StreamHandler
@@ -25,7 +28,6 @@ from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.multiplexed import UNLIMITED_STREAMS, MultiplexedConnection, MultiplexedStream
 from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 
-_log = logging.getLogger("mosn_xds.rpc")
 _LAST_ID = 0x7FFFFFFF
 """Ids are signed in some peers (Java's int)."""
 _JITTER = 0.15
@@ -63,12 +65,13 @@ class RpcUpstreamStats(StatGroup):
 class RpcParts:
     """What all RPC connections of one cluster and protocol share."""
 
-    __slots__ = ("protocol", "random", "stats")
+    __slots__ = ("failures", "protocol", "random", "stats")
 
     def __init__(self, protocol: RpcProtocol, stats: RpcUpstreamStats, random: Random) -> None:
         self.protocol = protocol
         self.stats = stats
         self.random = random
+        self.failures = FailureLog()
 
 
 class RpcStream(MultiplexedStream):
@@ -185,9 +188,9 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         except BadFrame:  # what was made of it fits into no frame
             self.settings.reactor.defer(lambda: self._refuse(stream))
             return
-        except Exception:  # an extension's call: other calls of this connection have no part in it
-            _log.exception("protocol %s failed", protocol.name)
+        except Exception as error:  # an extension's call: other calls of this connection have no part in it
             self._parts.stats.protocol_exceptions += 1
+            self._parts.failures.tell(protocol, "writing a request", error, "the call fails")
             self.settings.reactor.defer(lambda: self._refuse(stream))
             return
         del streams[stream.id]
@@ -260,7 +263,11 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         self._heard = True
         if self._keepalive is not None:
             self._keepalive.heard()
-        frames = self._framer.receive(data)
+        try:
+            frames = self._framer.receive(data)
+        except Exception as error:  # an extension's call
+            self._on_exception("in frame_bytes", error)
+            return
         if self._put_off:
             self._put_off += frames
         else:
@@ -279,6 +286,9 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
                 message = self._protocol.from_server(frame)
             except BadFrame as error:
                 self._on_bad(str(error))
+                return
+            except Exception as error:  # an extension's call
+                self._on_exception("in from_server", error)
                 return
             if isinstance(message, RpcResponse) and message.kind is Kind.RESPONSE:
                 self._on_response(message, len(frame))
@@ -332,6 +342,15 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         """What the peer says cannot be read; nothing after it can, either."""
         del reason
         self._parts.stats.decoding_error += 1
+        self._give_up()
+
+    def _on_exception(self, doing: str, error: Exception) -> None:
+        """What the peer says may be right, but not for this protocol."""
+        self._parts.stats.protocol_exceptions += 1
+        self._parts.failures.tell(self._protocol, doing, error, f"{self!r} ends, and with it its calls")
+        self._give_up()
+
+    def _give_up(self) -> None:
         self.settings.stats.upstream_cx_protocol_error += 1
         if not self._over:
             self._fail_all(ResetReason.PROTOCOL_ERROR)

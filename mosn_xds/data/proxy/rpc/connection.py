@@ -12,7 +12,6 @@ A client that leaves takes its requests with it, but not those that are one-way:
 on, and the connection is over when they are.
 """
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream, DrainState, Owner
     from mosn_xds.data.proxy.rpc.manager import RpcManager
 
-_log = logging.getLogger("mosn_xds.rpc")
 _DC: Final = int(ResponseFlag.DC)
 _DPE: Final = int(ResponseFlag.DPE)
 MOST_STREAMS: Final = 4096
@@ -101,7 +99,11 @@ class RpcServerConnection(ServerConnection):
         self.stats.downstream_cx_rx_bytes_total += len(data)
         if self._closing:
             return
-        frames = self._framer.receive(data)
+        try:
+            frames = self._framer.receive(data)
+        except Exception as error:  # an extension's call
+            self._on_unreadable("in frame_bytes", error)
+            return
         if self._put_off:
             self._put_off += frames
         else:
@@ -134,6 +136,9 @@ class RpcServerConnection(ServerConnection):
             message = protocol.from_client(frame)
         except BadFrame as error:
             self._on_bad(str(error))
+            return False
+        except Exception as error:  # an extension's call
+            self._on_unreadable("in from_client", error)
             return False
         kind = message.kind
         if isinstance(message, RpcRequest):
@@ -170,6 +175,14 @@ class RpcServerConnection(ServerConnection):
         stats.downstream_cx_protocol_error += 1
         self.info.close_reason = f"{self._protocol.name}_{reason}"
         self._lose("downstream_protocol_error", _DPE)
+        self._shut()
+
+    def _on_unreadable(self, doing: str, error: Exception) -> None:
+        """What this client says is too much for its protocol."""
+        self._rpc_stats.protocol_exceptions += 1
+        self._manager.failures.tell(self._protocol, doing, error, "the client's connection ends")
+        self.info.close_reason = f"{self._protocol.name}_exception"
+        self._lose("protocol_exception", _DPE)
         self._shut()
 
     def on_eof(self) -> None:
@@ -214,7 +227,8 @@ class RpcServerConnection(ServerConnection):
             return
         try:
             frame = self._frame_of(head, stream)
-        except Exception:  # an extension's call: what one client's request leads to is not for others to bear
+        except Exception as error:  # an extension's call: what one client's request leads to is not for others to bear
+            self._manager.failures.tell(self._protocol, "writing an answer", error, "the client's connection ends")
             self._on_exception(stream)
             return
         stream.bytes_sent = len(frame)
@@ -243,7 +257,6 @@ class RpcServerConnection(ServerConnection):
 
     def _on_exception(self, stream: RpcStream) -> None:
         """There is no answer that the client would understand."""
-        _log.exception("protocol %s failed", self._protocol.name)
         self._rpc_stats.protocol_exceptions += 1
         stream.details = "protocol_exception"
         stream.response_code = 0

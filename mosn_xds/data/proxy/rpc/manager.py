@@ -7,6 +7,7 @@ Its own are the protocols, the route table's matcher trees, and how connections 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.rpc import RpcProtocol
+from mosn_xds.data.codec.rpc.failures import FailureLog
 from mosn_xds.data.match.rpc_routes import RpcTable
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RpcRouteSlot, WorkerContext
@@ -56,6 +57,7 @@ class RpcManager(HttpConnectionManager):
         self.rpc = spec
         self.exchange = exchange
         self.rpc_stats = context.stats.group(RpcStats, spec.stat_prefix)
+        self.failures = FailureLog()
         self.live = 0
         """Streams under way; some may have outlived the chain, as their connections go on elsewhere."""
         self._closed = False
