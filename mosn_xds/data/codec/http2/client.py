@@ -36,11 +36,10 @@ class Http2ClientCodec(Http2Codec):
     one after which any request may be sent again. After `GoAway` no `send_head`.
     """
 
-    __slots__ = ("_asked", "_upgrades", "goaway_received")
+    __slots__ = ("_upgrades", "goaway_received")
 
     def __init__(self, engines: EngineFactory, options: Http2Options, stats: Http2Stats) -> None:
         super().__init__(engines, options, stats, server=False)
-        self._asked: set[int] = set()
         self._upgrades: dict[int, bytes] = {}
         self.goaway_received = False
 
@@ -60,13 +59,11 @@ class Http2ClientCodec(Http2Codec):
         """Open a stream with a request's head; returns its id. Call it only with `free_streams`."""
         stream_id = self._engine.request(heads.request_fields(head), end_stream)
         self._opened(stream_id)
-        self._asked.add(stream_id)
         if head.upgrade is not None:
             self._upgrades[stream_id] = head.upgrade
         return stream_id
 
     def _forget(self, stream_id: int) -> bool:
-        self._asked.discard(stream_id)
         if self._upgrades:
             self._upgrades.pop(stream_id, None)
         return super()._forget(stream_id)
@@ -83,7 +80,6 @@ class Http2ClientCodec(Http2Codec):
         except Overflow as overflow:
             self._refuse(stream_id, str(overflow))
             return
-        self._asked.discard(stream_id)
         if self._upgrades and stream_id in self._upgrades:
             heads.upgraded_response(head, self._upgrades.pop(stream_id))
         self._events.append(ResponseStarted(stream_id, head, end))

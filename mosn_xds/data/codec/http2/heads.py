@@ -7,9 +7,7 @@ values and the number of fields, pseudo headers included.
 """
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from mosn_xds.data.codec.head import Field, Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.codec.http1.options import UnderscoreAction
@@ -31,25 +29,39 @@ class Overflow(Exception):
     """A header section beyond the limits, or with a name that is not wanted; the text is Envoy's details."""
 
 
-def check_limits(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> dict[bytes, bytes]:
-    """The fields by name, the last one of each. Raises `Overflow`."""
-    index = dict(fields)
-    if len(fields) > options.max_headers_count:
+def check_limits(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> None:
+    """Raises `Overflow` where a header section is beyond the limits."""
+    size = 0
+    for name, value in fields:
+        size += len(name) + len(value)
+    _check(len(fields), size, options, stats)
+
+
+def _check(count: int, size: int, options: Http2Options, stats: Http2Stats) -> None:
+    if count > options.max_headers_count:
         stats.header_overflow += 1
         raise Overflow(codes.TOO_MANY_HEADERS)
-    if len(index) == len(fields):
-        size = len(b"".join(index)) + len(b"".join(index.values()))  # three times as fast as to add up
-    else:
-        size = sum(map(len, chain.from_iterable(fields)))
     if size > options.max_headers_bytes:
         stats.header_list_size_too_large += 1
         raise Overflow(codes.HEADERS_TOO_LARGE)
-    return index
 
 
-def request_head(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> RequestHead:
-    """The head of a header list that is well-formed (RFC 9113 section 8.3). Raises `Overflow`."""
-    index = check_limits(fields, options, stats)
+def request_head(fields: Sequence[Any], options: Http2Options, stats: Http2Stats) -> RequestHead:
+    """The head of a header list (pairs) that is well-formed (RFC 9113 section 8.3). Raises `Overflow`."""
+    kept: Fields = []
+    index: dict[bytes, bytes] = {}
+    size = 0
+    for field in fields:
+        # What is kept is the very field that came, which may say that nobody is to index it (RFC 7541 section 7.1.3).
+        # Compiled, one that is known to be a pair would be taken apart and put together anew.
+        pair: Field = field
+        name, value = pair
+        size += len(name) + len(value)
+        if name in _TAKEN_OUT:
+            index[name] = value
+        else:
+            kept.append(field)
+    _check(len(fields), size, options, stats)
     method = index.get(b":method", b"")
     scheme = index.get(b":scheme", b"")
     if scheme not in _SCHEMES:
@@ -57,7 +69,6 @@ def request_head(fields: Sequence[Field], options: Http2Options, stats: Http2Sta
     authority = index.get(b":authority")
     if authority is None:
         authority = index.get(b"host")
-    kept = [field for field in fields if field[0] not in _TAKEN_OUT]
     if b"cookie" in index:
         kept.append((b"cookie", b"; ".join([value for name, value in fields if name == b"cookie"])))
     head = RequestHead(METHODS.get(method, method), scheme, authority, index.get(b":path", b""), _HTTP2, kept)
@@ -106,7 +117,9 @@ def request_fields(head: RequestHead) -> Fields:
 def response_head(fields: Sequence[Field], options: Http2Options, stats: Http2Stats) -> ResponseHead:
     """The head of a well-formed header list. Raises `Overflow`."""
     check_limits(fields, options, stats)
-    return ResponseHead(int(fields[0][1]), list(fields[1:]), _HTTP2)
+    kept = list(fields)
+    status = int(kept.pop(0)[1])
+    return ResponseHead(status, kept, _HTTP2)
 
 
 def upgraded_response(head: ResponseHead, protocol: bytes) -> None:
@@ -124,10 +137,10 @@ def response_fields(head: ResponseHead, *, upgrade: bool) -> Fields:
 
 def ordinary(fields: Fields) -> Fields:
     """Without what means something to one HTTP/1 connection only."""
-    if _CONNECTION_SPECIFIC.isdisjoint(map(_name_of, fields)):
-        return fields
-    return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
+    for name, _ in fields:
+        if name in _CONNECTION_SPECIFIC:
+            return [field for field in fields if field[0] not in _CONNECTION_SPECIFIC]
+    return fields
 
 
-_name_of = itemgetter(0)
 _STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 600)}
