@@ -1,6 +1,7 @@
 """The TCP proxy: bytes both ways, ends of streams, failures, limits of time, weights."""
 
 import contextlib
+import re
 import time
 
 import pytest
@@ -232,7 +233,12 @@ def test_idle_timeout(proxy: World) -> None:
     proxy.await_log("idle")
 
 
-@case("TCP proxy: max_downstream_connection_duration")
+def without_sizes(journal: list[str]) -> list[str]:
+    """How much is sent before the end is a matter of time."""
+    return [re.sub(r"\t\d+\t\d+\t", "\t", line) for line in journal]
+
+
+@case("TCP proxy: max_downstream_connection_duration", normalise=without_sizes)
 def test_maximum_age(proxy: World) -> None:
     with proxy.connect("aged") as link:
         began = time.monotonic()

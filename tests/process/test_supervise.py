@@ -132,7 +132,6 @@ def test_back_off_starts_with_an_immediate_replacement_and_is_capped() -> None:
 
 
 def test_worker_that_hangs_is_ended_with_its_stacks_and_replaced(monkeypatch, capfd) -> None:
-    monkeypatch.setattr("mosn_xds.process.feed.SILENCE_LIMIT_S", 1.5)
     monkeypatch.setattr("mosn_xds.process.feed.PING_INTERVAL_S", 0.25)
 
     async def main() -> None:
@@ -141,9 +140,12 @@ def test_worker_that_hangs_is_ended_with_its_stacks_and_replaced(monkeypatch, ca
             await serving(found, snapshot(listener(port)))
             slot = found.slots[0]
             stuck = slot.pid
-            assert await ask(port, "hang") == ""
-            await until(lambda: slot.state is WorkerState.SERVING and slot.pid != stuck)
+            with monkeypatch.context() as shorter:
+                shorter.setattr("mosn_xds.process.feed.SILENCE_LIMIT_S", 1.5)
+                assert await ask(port, "hang") == ""
+                await until(lambda: slot.last_exit != "")
             assert slot.last_exit == "killed by SIGABRT"
+            await until(lambda: slot.state is WorkerState.SERVING and slot.pid not in (0, stuck))
             assert await pids_that_answer(port, 1) == {slot.pid}
 
     trio.run(main)

@@ -2,7 +2,7 @@
 // node client.js FLAVOUR HOST PORT: calls the Echo service as its stdin says, a JSON object per line, and answers each with
 // one line: {"id", "ok", "wrong", "values": {value: times}, "errors": {text: times}, "elapsed_ms"}.
 //
-//   {"id": 1, "method": "echo", "args": ["a"], "times": 100, "concurrency": 10, "timeout_ms": 3000}
+//   {"id": 1, "method": "echo", "args": ["a"], "times": 100, "concurrency": 10, "timeout_ms": 10000}
 //   "size": 1000   the one argument is a text of that many characters, different in each call, and must come back
 //   "oneway": true no answer is waited for; "heartbeat": true sends heartbeats and waits for their answers
 //   "service", "version", "properties": instead of the defaults
@@ -16,6 +16,7 @@ const { INTERFACE, VERSION } = require('./echo');
 const [ flavour, host, port ] = process.argv.slice(2);
 const quiet = { info() {}, debug() {}, warn() {}, error() {}, write() {} };
 const KEPT_VALUES = 20;
+const PATIENCE_MS = 10000; // the machine may be busy
 
 /** sofa-rpc-node: Bolt in its versions, or Dubbo. One connection per service, calls multiplexed. */
 class SofaCaller {
@@ -39,7 +40,7 @@ class SofaCaller {
     this.client = new RpcClient({
       logger: quiet,
       connectionClass: Flavoured,
-      connectionOpts: { protocol, noDelay: true, connectTimeout: 3000 },
+      connectionOpts: { protocol, noDelay: true, connectTimeout: PATIENCE_MS },
     });
     this.client.on('error', () => {});
     this.consumers = new Map();
@@ -64,7 +65,7 @@ class SofaCaller {
 
   async connection(command) {
     const consumer = await this.consumer(command);
-    const request = consumer.createRequest('who', [], { responseTimeout: 3000 });
+    const request = consumer.createRequest('who', [], { responseTimeout: PATIENCE_MS });
     const connection = await consumer.getConnection(request);
     if (!connection) throw new Error('no connection');
     if (!connection.listened) {
@@ -81,7 +82,7 @@ class SofaCaller {
   async call(command, args) {
     const consumer = await this.consumer(command);
     return consumer.invoke(command.method, args, {
-      responseTimeout: command.timeout_ms || 3000,
+      responseTimeout: command.timeout_ms || PATIENCE_MS,
       requestProps: command.properties,
     });
   }
@@ -104,7 +105,7 @@ class SofaCaller {
       encoder.write(request.encode(encoder.encodeOptions));
       return null;
     }
-    const request = consumer.createRequest(command.method, args, { responseTimeout: command.timeout_ms || 3000 });
+    const request = consumer.createRequest(command.method, args, { responseTimeout: command.timeout_ms || PATIENCE_MS });
     request.oneway = true;
     await new Promise((resolve, reject) => {
       encoder.writeRequest(id, request, error => { error ? reject(error) : resolve(); });
@@ -116,9 +117,9 @@ class SofaCaller {
     const connection = await this.connection(command);
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
-      setTimeout(() => reject(new Error('no answer to the heartbeat')), command.timeout_ms || 3000).unref();
+      setTimeout(() => reject(new Error('no answer to the heartbeat')), command.timeout_ms || PATIENCE_MS).unref();
       this.waiting.set(id, resolve);
-      connection._encoder.writeHeartbeat(id, { timeout: 3000, clientUrl: 'peer' });
+      connection._encoder.writeHeartbeat(id, { timeout: PATIENCE_MS, clientUrl: 'peer' });
     });
   }
 }

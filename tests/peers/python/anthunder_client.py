@@ -27,7 +27,7 @@ def main(host: str, port: int) -> None:
             blocking.invoke_oneway(service, command["method"], content, spanctx=context, **headers)
             return None
         client = blocking if command.get("sync") else aio
-        timeout_ms = command.get("timeout_ms", 3000)
+        timeout_ms = command.get("timeout_ms", 10_000)
         answer = client.invoke_sync(
             service, command["method"], content, spanctx=context, timeout_ms=timeout_ms, **headers
         )

@@ -17,7 +17,7 @@ def main(host: str, port: int) -> None:
         if key not in clients:
             clients[key] = DubboClient(key[0], version=key[1], host=f"{host}:{port}")
         return clients[key].call(
-            command["method"], args, context=command.get("properties"), timeout=command.get("timeout_ms", 3000) / 1000
+            command["method"], args, context=command.get("properties"), timeout=command.get("timeout_ms", 10_000) / 1000
         )
 
     # Until it has a connection, the library's reader asks for one without a pause; so let it have one now.

@@ -40,7 +40,7 @@ def main(protocol: str, host: str, port: int) -> None:
         return clients[service, timeout_ms]
 
     def call(command: dict[str, Any], args: list[Any]) -> Any:
-        service, timeout_ms = command.get("service", SERVICE), command.get("timeout_ms", 3000)
+        service, timeout_ms = command.get("service", SERVICE), command.get("timeout_ms", 10_000)
         client = connect(service, timeout_ms)
         try:
             return getattr(client, command["method"])(*args)
