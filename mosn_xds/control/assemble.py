@@ -200,11 +200,11 @@ class Assembler:
         self._settle_tables(now)
         self._settle_listeners(now)
         await self._let_go(now, pace)
-        self._note_initialization(now)
         items = await self._items(pace)
         if items != self.snapshot.items:
             self.snapshot = Snapshot(self.snapshot.generation + 1, items)
             self._publish(self.snapshot)
+        self._note_initialization(now)  # not before: who hears of it asks whether what is published serves
         self._measure()
 
     async def _settle_clusters(self, now: float, pace: Pace) -> None:

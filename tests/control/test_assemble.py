@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 from envoy.config.listener.v3 import listener_pb2
@@ -206,6 +207,28 @@ def test_static_resources_serve_at_once() -> None:
         assert mesh.hosts("c") == ["10.0.0.1"]
         assert mesh.assembler.initialization is Initialization.LIVE
         assert mesh.assembler.live.is_set()
+
+    mesh.run(story)
+
+
+def test_what_is_said_to_serve_has_been_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosn_xds.control.pace.SLICE_S", 0.0)  # others have their turn wherever they may
+    mesh = Mesh()
+    heard: dict[str, set[str]] = {}
+
+    async def hear(what: str, event: trio.Event) -> None:
+        await event.wait()
+        heard[what] = {name for _, name in mesh.published[-1].items} if mesh.published else set()
+
+    async def story() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hear, "clusters", mesh.assembler.clusters_ready)
+            nursery.start_soon(hear, "all", mesh.assembler.live)
+            await mesh.push(CDS, {name: "static" for name in "abcd"})
+            await settle()
+            await mesh.push(LDS, {"l": "cluster=a"})
+            await settle()
+        assert heard == {"clusters": set("abcd"), "all": set("abcdl")}
 
     mesh.run(story)
 
