@@ -19,7 +19,7 @@ def page(secrets: Iterable[Secret], now: float) -> dict[str, Any]:
     """One entry for each secret that has certificates; `now` is wall-clock seconds."""
     entries = []
     for secret in secrets:
-        roots = _shown(secret.validation.trusted_ca, now) if secret.validation is not None else []
+        roots = _shown(b"".join(_authorities(secret)[:1]), now)
         chain = _shown(secret.certificate.chain, now) if secret.certificate is not None else []
         if roots or chain:
             entries.append({"ca_cert": roots, "cert_chain": chain})
@@ -29,13 +29,20 @@ def page(secrets: Iterable[Secret], now: float) -> dict[str, Any]:
 def ends_at(secret: Secret) -> float | None:
     """Wall-clock seconds at which the first of its certificates is over; None without one."""
     pems = [secret.certificate.chain] if secret.certificate is not None else []
-    pems += [secret.validation.trusted_ca] if secret.validation is not None else []
-    found = [_first(pem) for pem in pems]
+    found = [_first(pem) for pem in pems + _authorities(secret)]
     return min((one.not_valid_after_utc.timestamp() for one in found if one is not None), default=None)
 
 
 def days_left(ends: float, now: float) -> int:
     return max(0, int((ends - now) // _DAY_S))
+
+
+def _authorities(secret: Secret) -> list[bytes]:
+    validation = secret.validation
+    if validation is None:
+        return []
+    domains = validation.trust_domains
+    return [validation.trusted_ca] if domains is None else [one.authorities for one in domains]
 
 
 def _first(pem: bytes) -> x509.Certificate | None:

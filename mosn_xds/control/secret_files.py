@@ -19,6 +19,7 @@ from mosn_xds.control.ads.resource_types import SDS
 from mosn_xds.control.intake import Intake
 from mosn_xds.control.store import Record, ResourceKey, ResourceStore
 from mosn_xds.control.translate.model import Translated
+from mosn_xds.xds.messages import message_class
 
 POLL_S = 0.5
 
@@ -95,8 +96,19 @@ def _filenames(message: Any) -> Iterator[str]:
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         for one in value if field.is_repeated else (value,):
-            if field.message_type.full_name == "envoy.config.core.v3.DataSource":
+            if field.message_type.full_name == "google.protobuf.Any":
+                yield from _filenames(_unpacked(one))
+            elif field.message_type.full_name == "envoy.config.core.v3.DataSource":
                 if one.WhichOneof("specifier") == "filename":
                     yield one.filename
             else:
                 yield from _filenames(one)
+
+
+def _unpacked(packed: Any) -> Any:
+    """What an Any holds: a validator's configuration names files, too. Itself if it is not known."""
+    kind = message_class(packed.type_url)
+    try:
+        return packed if kind is None else kind.FromString(packed.value)
+    except DecodeError:
+        return packed

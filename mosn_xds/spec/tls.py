@@ -38,11 +38,22 @@ class SanMatch(Spec, frozen=True):
     oid: str = ""
 
 
+class TrustDomain(Spec, frozen=True):
+    """One of SPIFFECertValidatorConfig: who vouches for its workloads, and what was revoked, PEM."""
+
+    name: str
+    authorities: bytes
+    crl: bytes = b""
+
+
 class Validation(Spec, frozen=True):
     """CertificateValidationContext: what the peer's certificate must be.
 
     Without `trusted_ca` the chain is not verified (pins and names still are). `hashes` are SHA-256 of the certificate,
     `spki_pins` of its public key, 32 bytes each; the peer needs to match any one of both lists.
+
+    With `trust_domains`, even none of them, SPIFFE's validator decides: the first URI name of a certificate says in which
+    domain it is, and whose authorities count. Besides them it heeds `sans` of URIs and `allow_expired`, nothing else.
     """
 
     trusted_ca: bytes = b""
@@ -59,6 +70,7 @@ class Validation(Spec, frozen=True):
     allow_expired: bool = False
     accept_untrusted: bool = False
     """`trust_chain_verification: ACCEPT_UNTRUSTED`."""
+    trust_domains: tuple[TrustDomain, ...] | None = None
 
 
 class Certificate(Spec, frozen=True):

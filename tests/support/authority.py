@@ -1,5 +1,6 @@
 """Certificate authorities of these tests: short-lived P-256 certificates with any name, made in milliseconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -98,14 +99,17 @@ class Authority:
         key: PrivateKey | None = None,
         start: timedelta = timedelta(hours=-1),
         end: timedelta = timedelta(days=1),
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Issued:
-        """A certificate for names: SPIFFE URIs, hosts, addresses, e-mail."""
+        """A certificate for names: SPIFFE URIs, hosts, addresses, e-mail; with further extensions."""
         private = key or ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_name(common_name), private.public_key(), start, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         if names:
             sans = x509.SubjectAlternativeName([_san(one) for one in names])
             builder = builder.add_extension(sans, critical=not common_name)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = builder.add_extension(identifier, critical=False).sign(self.key, hashes.SHA256())
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -19,13 +19,18 @@ from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.data_source import Data, read_data, take_data
 from mosn_xds.control.translate.matchers import take_string_match
 from mosn_xds.control.translate.model import SecretKind
+from mosn_xds.control.translate.spiffe import take_trust_domains
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.tls import Certificate, SanKind, SanMatch, Secret, Validation
+from mosn_xds.spec.tls import Certificate, SanKind, SanMatch, Secret, TrustDomain, Validation
 
 TICKET_KEY_BYTES = 80
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _SHA256_BYTES = 32
 _ACCEPT_UNTRUSTED = 1
+_NOT_OF_SVIDS = (
+    "trusted_ca", "system_root_certs", "crl", "only_verify_leaf_cert_crl", "verify_certificate_hash",
+    "verify_certificate_spki", "max_verify_depth", "trust_chain_verification",
+)  # fmt: skip
 _EVERY_KIND = (SanKind.DNS, SanKind.URI, SanKind.EMAIL, SanKind.IP_ADDRESS)
 
 
@@ -38,7 +43,8 @@ def take_secret(take: Take, context: Context) -> Secret:
     validation = take.child("validation_context")
     if validation is not None:
         found = take_validation(validation, context)
-        if not (found.trusted_ca or found.system_roots or found.hashes or found.spki_pins):
+        identifies = found.trusted_ca or found.system_roots or found.hashes or found.spki_pins
+        if not identifies and found.trust_domains is None:
             raise validation.error("trusted_ca", "a validation context that accepts any certificate", "give trusted_ca")
         return Secret(name, validation=found)
     keys = take.child("session_ticket_keys")
@@ -131,7 +137,7 @@ def take_validation(take: Take, context: Context) -> Validation:
 
 def refuse_unsafe(take: Take, validation: Validation) -> None:
     """Raises ConfigError for names or lists that would be checked in a certificate that anybody could have made."""
-    if validation.trusted_ca or validation.system_roots:
+    if validation.trusted_ca or validation.system_roots or validation.trust_domains is not None:
         return
     if validation.crl:
         raise take.error("crl", "Failed to load CRL from <inline> without trusted CA")
@@ -150,11 +156,14 @@ def refuse_unsafe(take: Take, validation: Validation) -> None:
 def read_validation(take: Take, context: Context) -> Validation:
     """The fields as they are, for one half of a combined context."""
     take.child("watched_directory")
-    for name in ("custom_validator_config", "ca_certificate_provider_instance"):
-        if take.has(name):
-            raise take.error(name, f"Failed to get certificate validator factory for {name}", "give trusted_ca")
+    if take.has("ca_certificate_provider_instance"):
+        name = "ca_certificate_provider_instance"
+        raise take.error(name, f"Failed to get certificate validator factory for {name}", "give trusted_ca")
     if take.wrapped_flag("require_signed_certificate_timestamp"):
         take.ignore("require_signed_certificate_timestamp", "as in Envoy: certificate transparency is not checked")
+    domains = take_trust_domains(take)
+    if domains is not None:
+        return _read_svid_validation(take, context, domains)
     roots = take.child("system_root_certs") is not None
     authority, revoked = _take_authorities(take)
     return Validation(
@@ -168,6 +177,19 @@ def read_validation(take: Take, context: Context) -> Validation:
         max_depth=take.wrapped_integer("max_verify_depth"),
         allow_expired=take.flag("allow_expired_certificate"),
         accept_untrusted=take.integer("trust_chain_verification") == _ACCEPT_UNTRUSTED,
+    )
+
+
+def _read_svid_validation(take: Take, context: Context, domains: tuple[TrustDomain, ...]) -> Validation:
+    """What SPIFFE's validator heeds."""
+    take.ignore_given(**dict.fromkeys(_NOT_OF_SVIDS, "as in Envoy: SPIFFE's validator does not look at it"))
+    sans = _take_sans(take, context)
+    if any(one.kind is not SanKind.URI for one in sans) and take.message.match_typed_subject_alt_names:
+        take.ignore("match_typed_subject_alt_names", "as in Envoy: SPIFFE's validator looks at URIs only")
+    return Validation(
+        sans=tuple([one for one in sans if one.kind is SanKind.URI]),
+        allow_expired=take.flag("allow_expired_certificate"),
+        trust_domains=domains,
     )
 
 

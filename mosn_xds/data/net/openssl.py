@@ -55,6 +55,7 @@ USED = (
     "SSL_shutdown",
     "SSL_write",
     "X509_STORE_CTX_get0_cert",
+    "X509_STORE_CTX_get1_chain",
     "X509_STORE_CTX_get_current_cert",
     "X509_STORE_CTX_get_error",
     "X509_STORE_CTX_get_error_depth",
@@ -62,6 +63,9 @@ USED = (
     "X509_free",
     "X509_verify_cert_error_string",
     "i2d_X509_bio",
+    "sk_X509_free",
+    "sk_X509_num",
+    "sk_X509_value",
 )
 HIDDEN = {
     "EVP_CipherInit_ex": "int(*)(void *, void *, void *, unsigned char *, unsigned char *, int)",
@@ -106,6 +110,22 @@ def certificate_der(x509: Any) -> bytes:
         return bytes(ffi.buffer(data[0], size))
     finally:
         lib.BIO_free(bio)
+
+
+def chain_der(store: Any) -> list[bytes]:
+    """The chain that a verification (an X509_STORE_CTX) has found so far, the peer's own certificate first, as DER."""
+    stack = lib.X509_STORE_CTX_get1_chain(store)
+    if stack == ffi.NULL:
+        return []
+    try:
+        found = []
+        for number in range(lib.sk_X509_num(stack)):
+            x509 = lib.sk_X509_value(stack, number)
+            found.append(certificate_der(x509))
+            lib.X509_free(x509)
+        return found
+    finally:
+        lib.sk_X509_free(stack)
 
 
 def peer_certificate_der(ssl: Any) -> bytes | None:

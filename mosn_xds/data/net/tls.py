@@ -28,6 +28,7 @@ from mosn_xds.data.net.openssl import (
     WANT_WRITE,
     ZERO_RETURN,
     certificate_der,
+    chain_der,
     ffi,
     lib,
     take_errors,
@@ -53,10 +54,31 @@ class TlsError(OSError):
 class PeerCheck(Protocol):
     """One handshake's opinion of the peer's certificates."""
 
-    def judge(self, error: int, depth: int, certificate: Callable[[], bytes], leaf: Callable[[], bytes]) -> int:
+    def judge(self, error: int, depth: int, shown: "Shown") -> int:
         """OpenSSL has looked at the certificate at `depth` (0 is the peer's own) and found `error`, 0 for none; the roots
-        come first. Returns the error that shall count, 0 to go on. `certificate` gives it as DER, `leaf` the peer's."""
+        come first. Returns the error that shall count, 0 to go on."""
         ...
+
+
+class Shown:
+    """What the peer shows, while OpenSSL looks at it; DER."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def certificate(self) -> bytes:
+        """The one that OpenSSL looks at."""
+        return certificate_der(lib.X509_STORE_CTX_get_current_cert(self._store))
+
+    def leaf(self) -> bytes:
+        """The peer's own."""
+        return certificate_der(lib.X509_STORE_CTX_get0_cert(self._store))
+
+    def chain(self) -> list[bytes]:
+        """The peer's own and what leads from it towards a root, as far as that is known."""
+        return chain_der(self._store)
 
 
 class TlsMemory:
@@ -93,12 +115,7 @@ class TlsMemory:
         error = 0 if ok else lib.X509_STORE_CTX_get_error(store)
         depth = lib.X509_STORE_CTX_get_error_depth(store)
         try:
-            verdict = judge.judge(
-                error,
-                depth,
-                lambda: certificate_der(lib.X509_STORE_CTX_get_current_cert(store)),
-                lambda: certificate_der(lib.X509_STORE_CTX_get0_cert(store)),
-            )
+            verdict = judge.judge(error, depth, Shown(store))
         except Exception:
             _log.exception("judging a certificate fails")
             return 0

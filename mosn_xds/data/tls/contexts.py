@@ -121,12 +121,13 @@ def server_context(
     identities: Sequence[Identity],
     validation: Validation | None,
     roots: Roots,
+    authorities: Sequence[crypto.X509],
     ticket_keys: Sequence[bytes],
     memory: TlsMemory,
     uid: bytes,
 ) -> SSL.Context:
-    """For connections from clients; `uid` stands for everything that a resumed session must have in common with a new one.
-    Raises ConfigError."""
+    """For connections from clients, who are told of the `authorities` by which they may be known; `uid` stands for everything
+    that a resumed session must have in common with a new one. Raises ConfigError."""
     if not identities:
         raise ConfigError("No TLS certificates found for server context")
     alpn = [name.encode() for name in spec.context.alpn]
@@ -134,7 +135,7 @@ def server_context(
     verify = SSL.VERIFY_NONE
     if validation is not None or spec.require_client_certificate:
         verify = SSL.VERIFY_PEER
-    if spec.require_client_certificate:
+    if spec.require_client_certificate or (validation is not None and validation.trust_domains is not None):
         verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 
     def make(certificates: Sequence[Identity]) -> SSL.Context:
@@ -143,7 +144,7 @@ def server_context(
         _use(context, certificates)
         if validation is not None:
             _trust(context, validation, roots)
-            for root in roots.certificates:
+            for root in authorities:
                 context.add_client_ca(root)
         lib.SSL_CTX_set_verify(context._context, verify, memory.verify_callback)
         if not spec.prefer_client_ciphers:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from mosn_xds.data.net.openssl import verify_error_text
 from mosn_xds.data.net.tls import TlsError
 from mosn_xds.data.net.tls_facts import CertificateFacts
-from mosn_xds.data.tls.verify import PeerVerdict, Refusal
+from mosn_xds.data.tls.refusal import Refusal
+from mosn_xds.data.tls.verify import PeerVerdict
 
 _SSL_LIBRARY = 16 << 24
 _SYSTEM_LIBRARY = 2 << 24
@@ -154,11 +155,19 @@ def _explain_refusal(verdict: PeerVerdict, refusal: Refusal, peer: str) -> Failu
     elif refusal is Refusal.HASH:
         stat = "fail_verify_cert_hash"
         why = f"its hash {certificate.sha256} and that of its key are not among those allowed"
+    elif refusal is Refusal.NO_SVID:
+        stat = "fail_verify_error"
+        why = "its key usage is missing or lets it sign certificates: it is no X509-SVID"
+    elif refusal is Refusal.TRUST_DOMAIN:
+        stat = "fail_verify_error"
+        why = (
+            f"its first URI ({(certificate.uri_sans or ('it has none',))[0]}) is in no trust domain that is configured"
+        )
     else:
         names = certificate.sans
         if refusal is Refusal.SAN:
             detail = f"{detail}, certificate SANs are [{', '.join(names)}]"
-        else:
+        elif refusal is Refusal.REQUIRED_SAN:
             expected = ", ".join(verdict.required)
             detail = f"{detail}, expected SANs: [{expected}], certificate SANs: [{', '.join(names)}]"
         why = f"none of its names ({', '.join(names) or 'it has none'}) is among those that are expected"

@@ -24,7 +24,7 @@ from mosn_xds.data.tls.handshake import FailureLog
 from mosn_xds.data.tls.material import Identity, Roots
 from mosn_xds.data.tls.verify import PeerPolicy
 from mosn_xds.spec.snapshot import digest, encode
-from mosn_xds.spec.tls import DownstreamTls, Secret, TlsContext, Validation
+from mosn_xds.spec.tls import DownstreamTls, SanKind, Secret, TlsContext, Validation
 
 NOT_READY = "Secret is not supplied by SDS"
 
@@ -82,9 +82,7 @@ class TlsStore:
     def validation(self, context: TlsContext) -> Validation | None:
         """What validates the peer: the context's own, the secret's, or both together. Raises KeyError if it is not here."""
         own, name = context.validation, context.validation_secret
-        if name is None:
-            return own
-        given = self._secrets[name].validation
+        given = None if name is None else self._secrets[name].validation
         if given is None or own is None:
             return given or own
         return combine(own, given)
@@ -101,7 +99,9 @@ class TlsStore:
         if found is None:
             identities = [self._identities[name] for name in spec.context.certificates]
             roots = self.roots(validation or Validation())
-            found = server_context(spec, identities, validation, roots, keys, self.memory, uid)
+            bundles = self.policy(validation).bundles if validation is not None else None
+            authorities = roots.certificates if bundles is None else bundles.authorities
+            found = server_context(spec, identities, validation, roots, authorities, keys, self.memory, uid)
             self._contexts[key] = found
         return found, validation
 
@@ -131,6 +131,10 @@ class TlsStore:
 
 def combine(own: Validation, given: Validation) -> Validation:
     """The secret's values with those of the context's own added (CombinedCertificateValidationContext)."""
+    domains = given.trust_domains if given.trust_domains is not None else own.trust_domains
+    if domains is not None:
+        sans = tuple([one for one in own.sans + given.sans if one.kind is SanKind.URI])
+        return Validation(sans=sans, allow_expired=given.allow_expired or own.allow_expired, trust_domains=domains)
     return Validation(
         trusted_ca=given.trusted_ca or own.trusted_ca,
         system_roots=given.system_roots or own.system_roots,

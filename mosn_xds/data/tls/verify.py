@@ -5,18 +5,21 @@ about every certificate as OpenSSL walks the chain, and keeps the first thing th
 error number that it answers with decides which TLS alert the peer is sent: certificate_unknown for names and pins, as Envoy.
 
 Rules are Envoy's (source/common/tls/cert_validator): a DNS name in a certificate may be a wildcard where the matcher is
-exact; hashes and pins together are one list; an untrusted chain that is accepted must still satisfy names and pins.
+exact; hashes and pins together are one list; an untrusted chain that is accepted must still satisfy names and pins. With trust
+domains of SPIFFE the chain is theirs to judge (`svid`), and what OpenSSL finds without authorities does not count.
 """
 
 import ipaddress
 from collections.abc import Callable
-from enum import Enum
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mosn_xds.data.match.strings import BytesPredicate, compile_string
+from mosn_xds.data.net.tls import Shown
 from mosn_xds.data.net.tls_facts import CertificateFacts
+from mosn_xds.data.tls.refusal import Refusal
+from mosn_xds.data.tls.svid import TrustBundles
 from mosn_xds.spec.common import StringMatchKind
 from mosn_xds.spec.tls import SanKind, SanMatch, Validation
 
@@ -27,25 +30,19 @@ _REFUSED_HERE = 49
 sent certificate_unknown."""
 
 
-class Refusal(Enum):
-    """Why a certificate was refused; the value ends Envoy's text for it."""
-
-    CHAIN = "X509_verify_cert: certificate verification error at depth {}: {}"
-    REQUIRED_SAN = "verify SAN list"
-    SAN = "SAN matcher"
-    HASH = "cert hash and spki"
-
-
 class PeerPolicy:
     """See the module. `verifies_chain`: there are roots. `checks_leaf`: there is more than the chain to look at. Raises
     ConfigError for a bad expression."""
 
     __slots__ = (
-        "__weakref__", "_hashes", "_pins", "_sans", "accept_untrusted", "allow_expired", "checks_leaf", "verifies_chain",
+        "__weakref__", "_hashes", "_pins", "_sans", "accept_untrusted", "allow_expired", "bundles", "checks_leaf",
+        "verifies_chain",
     )  # fmt: skip
 
     def __init__(self, validation: Validation) -> None:
-        self.verifies_chain = bool(validation.trusted_ca or validation.system_roots)
+        domains = validation.trust_domains
+        self.bundles = None if domains is None else TrustBundles(domains, allow_expired=validation.allow_expired)
+        self.verifies_chain = bool(validation.trusted_ca or validation.system_roots) or domains is not None
         self.accept_untrusted = validation.accept_untrusted or not self.verifies_chain
         self.allow_expired = validation.allow_expired
         self._sans = tuple(map(_san_predicate, validation.sans))
@@ -56,7 +53,7 @@ class PeerPolicy:
     def refuses(self, certificate: CertificateFacts) -> Refusal | None:
         """What is wrong with the peer's own certificate."""
         if self._sans and not any(matches(certificate) for matches in self._sans):
-            return Refusal.SAN
+            return Refusal.SAN if self.bundles is None else Refusal.SPIFFE_ID
         if (self._hashes or self._pins) and not (
             sha256(certificate.der).digest() in self._hashes or (self._pins and _spki_hash(certificate) in self._pins)
         ):
@@ -84,18 +81,20 @@ class PeerVerdict:
         self.certificate: CertificateFacts | None = None
         self.leaf: CertificateFacts | None = None
 
-    def judge(self, error: int, depth: int, certificate: Callable[[], bytes], leaf: Callable[[], bytes]) -> int:
+    def judge(self, error: int, depth: int, shown: Shown) -> int:
         policy = self._policy
+        if policy.bundles is not None:
+            return self._judge_svid(policy, policy.bundles, depth, shown)
         if error and policy.allow_expired and error in (_NOT_YET_VALID, _EXPIRED):
             error = 0
         if error and not policy.accept_untrusted:
             self.refusal, self.error, self.depth = Refusal.CHAIN, error, depth
-            self.certificate = CertificateFacts(certificate())
-            self.leaf = CertificateFacts(leaf())
+            self.certificate = CertificateFacts(shown.certificate())
+            self.leaf = CertificateFacts(shown.leaf())
             return error
         self._forgiven |= error != 0
         if depth == 0 and not self._looked and (policy.checks_leaf or self.required):
-            own = CertificateFacts(leaf())
+            own = CertificateFacts(shown.leaf())
             if self.required and not any(_has_name(own, name) for name in self.required):
                 self.refusal = Refusal.REQUIRED_SAN
             else:
@@ -104,6 +103,21 @@ class PeerVerdict:
                 self.certificate = self.leaf = own
                 return _REFUSED_HERE
         self._looked |= depth == 0
+        return 0
+
+    def _judge_svid(self, policy: PeerPolicy, bundles: TrustBundles, depth: int, shown: Shown) -> int:
+        if depth or self._looked:
+            return 0
+        own = CertificateFacts(shown.leaf())
+        found = bundles.refuses(own, shown.chain())
+        if found is not None:
+            self.refusal, self.error, self.depth = found
+        else:
+            self.refusal = policy.refuses(own)
+        if self.refusal is not None:
+            self.certificate = self.leaf = own
+            return _REFUSED_HERE
+        self._looked = True
         return 0
 
     @property

@@ -3,6 +3,8 @@
 Where we refuse what Envoy takes, or for a better reason, the case says so (docs/differences.md has them all).
 """
 
+import base64
+import json
 import subprocess
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mosn_xds.base.errors import ConfigError
 from mosn_xds.control.bootstrap import load_bootstrap
@@ -23,6 +26,8 @@ CA = Authority()
 MINE = CA.issue("a.test", key=ec.generate_private_key(ec.SECP521R1()))
 OTHER = CA.issue("b.test")
 GOOD = MINE.config()
+DER = base64.b64encode(CA.certificate.public_bytes(Encoding.DER)).decode()
+SPIFFE = "envoy.tls.cert_validator.spiffe"
 
 
 def inline(text: str) -> dict[str, str]:
@@ -50,6 +55,19 @@ def certificate(envoy: str | None, *, ours: str | None = "same", **fields: Any) 
 
 def validation(envoy: str | None, *, ours: str | None = "same", **fields: Any) -> Case:
     return down(envoy, ours=ours, validation_context=fields)
+
+
+def spiffe(envoy: str | None, *, ours: str | None = "same", name: str = SPIFFE, **fields: Any) -> Case:
+    config = {"@type": f"{EXTENSIONS}.transport_sockets.tls.v3.SPIFFECertValidatorConfig", **fields}
+    return validation(envoy, ours=ours, custom_validator_config={"name": name, "typed_config": config})
+
+
+def domain(name: str, pem: str) -> dict[str, Any]:
+    return {"name": name, "trust_bundle": inline(pem)}
+
+
+def bundles(keys: Any) -> dict[str, str]:
+    return inline(json.dumps({"trust_domains": {"a": {"keys": keys}}}))
 
 
 def params(envoy: str | None, **fields: Any) -> Case:
@@ -131,6 +149,36 @@ CASES: dict[str, Case] = {
         trusted_ca=inline(CA.root),
     ),
     "system roots": validation(None, system_root_certs={}),
+    "trust domains": spiffe(None, trust_domains=[domain("a", CA.root), domain("b", CA.root)]),
+    "a trust domain twice": spiffe(
+        "Multiple trust bundles are given for one trust domain for a",
+        trust_domains=[domain("a", CA.root), domain("a", CA.root)],
+    ),
+    "a trust domain of nonsense": spiffe(
+        "Failed to load trusted CA certificate for a", trust_domains=[domain("a", "nonsense")]
+    ),
+    "no trust domain": spiffe(None),
+    "another name of the validator": spiffe("Failed to get certificate validator factory for other", name="other"),
+    "bundles": spiffe(None, trust_bundles=bundles([{"use": "x509-svid", "x5c": [DER]}])),
+    "bundles beside domains": spiffe(
+        None, trust_bundles=bundles([{"use": "x509-svid", "x5c": [DER]}]), trust_domains=[domain("a", "nonsense")]
+    ),
+    "bundles that are no JSON": spiffe("Invalid JSON found in SPIFFE bundle", trust_bundles=inline("{")),
+    "bundles of nothing": spiffe("No trust domains found in SPIFFE bundle", trust_bundles=inline("{}")),
+    "bundles without keys": spiffe("No keys found in SPIFFE bundle for domain 'a'", trust_bundles=bundles([])),
+    "bundles of JWT keys": spiffe(
+        "missing or invalid 'use' field found in cert for domain 'a'", trust_bundles=bundles([{"use": "jwt-svid"}])
+    ),
+    "bundles without certificates": spiffe(
+        "missing or empty 'x5c' field found in keys for domain: 'a'", trust_bundles=bundles([{"use": "x509-svid"}])
+    ),
+    "bundles of other text": spiffe(
+        "Failed to create x509 object while loading certs in domain 'a'",
+        trust_bundles=bundles([{"use": "x509-svid", "x5c": ["!"]}]),
+    ),
+    "bundles of other bytes": spiffe(
+        "Invalid x509 object in certs for domain 'a'", trust_bundles=bundles([{"use": "x509-svid", "x5c": ["AAAA"]}])
+    ),
     "an unknown cipher": params(
         "Failed to initialize cipher suites AES128-SHA:NOPE. The following ciphers were rejected when tried individually: "
         "NOPE",

@@ -1,13 +1,17 @@
 """Names and pins of certificates."""
 
+from typing import Any, cast
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mosn_xds.data.net.tls import TlsError
+from mosn_xds.data.net.tls import Shown, TlsError
 from mosn_xds.data.net.tls_facts import CertificateFacts
 from mosn_xds.data.tls.failures import CAUSES, explain
-from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict, Refusal, dns_name_matches
+from mosn_xds.data.tls.refusal import Refusal
+from mosn_xds.data.tls.svid import trust_domain
+from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict, dns_name_matches
 from mosn_xds.spec.common import StringMatch, StringMatchKind
 from mosn_xds.spec.tls import SanKind, SanMatch, Validation
 from tests.support.authority import Authority
@@ -15,8 +19,8 @@ from tests.support.authority import Authority
 ROOT = Authority()
 
 
-def facts(*names: str, common_name: str = "") -> CertificateFacts:
-    issued = ROOT.issue(*names, common_name=common_name)
+def facts(*names: str, **fields: Any) -> CertificateFacts:
+    issued = ROOT.issue(*names, **fields)
     return CertificateFacts(x509.load_pem_x509_certificate(issued.chain.encode()).public_bytes(Encoding.DER))
 
 
@@ -62,10 +66,45 @@ def test_one_hash_or_one_pin_is_enough() -> None:
     assert PeerPolicy(Validation(hashes=(good,))).refuses(other) is Refusal.HASH
 
 
+class Alone:
+    """A certificate that is shown without a chain."""
+
+    def __init__(self, leaf: CertificateFacts) -> None:
+        self._leaf = leaf
+
+    def leaf(self) -> bytes:
+        return self._leaf.der
+
+    def certificate(self) -> bytes:
+        return self._leaf.der
+
+    def chain(self) -> list[bytes]:
+        return [self._leaf.der]
+
+
+@pytest.mark.parametrize(
+    ("uri", "domain"),
+    [("spiffe://td/ns/a", "td"), ("spiffe://td/", "td"), ("spiffe://td", ""), ("spiffe:///a", ""), ("https://td/a", ""),
+     ("SPIFFE://td/a", ""), ("", "")],
+)  # fmt: skip
+def test_the_trust_domain_of_a_spiffe_id(uri: str, domain: str) -> None:
+    assert trust_domain(uri) == domain
+
+
+def test_a_domain_without_authorities_lets_nobody_in() -> None:
+    verdict = PeerVerdict(PeerPolicy(Validation(trust_domains=())))
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    leaf = facts("spiffe://td/a", extensions=[usage])
+    assert verdict.judge(0, 0, cast(Shown, Alone(leaf))) != 0
+    assert verdict.refusal is Refusal.TRUST_DOMAIN and not verdict.verified
+    text = explain(TlsError([("SSL routines", "certificate verify failed")]), verdict, "10.0.0.7:4711").text
+    assert "spiffe://td/a" in text
+
+
 def test_what_says_why_names_peer_cause_and_certificate() -> None:
     leaf = facts("a.test", common_name="the service")
     verdict = PeerVerdict(PeerPolicy(Validation(trusted_ca=b"x")))
-    assert verdict.judge(10, 0, lambda: leaf.der, lambda: leaf.der) == 10
+    assert verdict.judge(10, 0, cast(Shown, Alone(leaf))) == 10
     failure = explain(TlsError([("SSL routines", "certificate verify failed")]), verdict, "10.0.0.7:4711")
     assert failure.stat == "fail_verify_error"
     for part in ("10.0.0.7:4711", "CN=the service", "CN=mosn-xds tests", "it has expired"):
