@@ -93,19 +93,19 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
 def test_captured_calls_are_served_as_calls_and_everything_else_as_ever(pod: Pod, where: str) -> None:
     way, host, port, cluster = WAYS[where]
     server = pod.servers[port]
-    server.conversations.clear()
+    before = sum(server.calls)  # on connections that may be used again
     with pod.join(way, host, port) as bolt, pod.join(way, host, port) as tcp, pod.join(way, host, port) as silent:
         call(bolt, WIRES[BOLT], 4)
         assert say_tcp(tcp, b"\x00 neither") == b"\x00 neither"
         assert silent.recv(100) == GREETING + server.name.encode()
-    assert server.calls == [4]
+    assert sum(server.calls) == before + 4
     pod.await_calls(cluster, 4)
 
 
 @pytest.mark.parametrize("alpn", [("istio-peer-exchange", "istio"), ("istio",)])
 def test_calls_of_other_sidecars_come_over_mutual_tls(pod: Pod, alpn: tuple[str, ...]) -> None:
     server = pod.servers[8004]
-    server.conversations.clear()
+    before = sum(server.calls)
     certificate = CA.issue("spiffe://cluster.local/ns/proto/sa/caller")
     context = client_context(CA.root, certificate=certificate, alpn=alpn)
     with pod.join(IN, POD, 8004) as raw, context.wrap_socket(raw) as sock:
@@ -115,4 +115,4 @@ def test_calls_of_other_sidecars_come_over_mutual_tls(pod: Pod, alpn: tuple[str,
             assert magic == bytes.fromhex("3d230467")
             assert b"NAMESPACE" in stream.exactly(int.from_bytes(size, "big"))
         call(sock, WIRES[DUBBO], 3)
-    assert server.calls == [3]
+    assert sum(server.calls) == before + 3

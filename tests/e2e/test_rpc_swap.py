@@ -207,7 +207,7 @@ def run(mesh: Mesh, changes: int, seconds: float) -> None:
     # All that was pushed serves now, and the connections are with it.
     last = mesh.versions["listener"]
     served = {f"generic_proxy.{name}-{last}.downstream_cx_active": len(callers) // 2 for name in ("bolt", "dubbo")}
-    wait_until(lambda: _open_connections(mesh) == served, 5)
+    wait_until(lambda: _open_connections(mesh) == served, 15)
     for caller in callers:
         caller.stop()
     assert [failure for caller in callers for failure in caller.failures] == []

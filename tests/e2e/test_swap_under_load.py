@@ -65,6 +65,18 @@ def push_changes(world: LoadWorld, kinds: tuple[ChangeKind, ...], count: int, se
         time.sleep(max(0.0, start + (number + 1) * seconds / count - time.monotonic()))
 
 
+def push_until_served(
+    world: LoadWorld, kinds: tuple[ChangeKind, ...], proxy: Proxy, count: int, since: list[int]
+) -> None:
+    """Push on until each worker has served so many generations: a busy machine takes several changes for one."""
+    next_kind = in_turn(*kinds)
+    deadline = time.monotonic() + 30
+    while any(now - then < count for then, now in zip(since, generations(proxy), strict=True)):
+        assert time.monotonic() < deadline, f"{generations(proxy)} since {since}"
+        world.change(next_kind())
+        time.sleep(0.05)
+
+
 def failures(*clients: Client) -> list[str]:
     return [f"{client!r}: {failure.what}" for client in clients for failure in client.failures]
 
@@ -79,6 +91,7 @@ def test_changes_of_all_kinds_cost_no_request_and_no_connection(world: LoadWorld
     idle, websocket = IdlePool(port), WebSocketClient(port)
     with callers, dialer, idle, websocket:
         push_changes(world, NOTICED_BY_NOBODY, 100, 3.0)
+        push_until_served(world, NOTICED_BY_NOBODY, proxy, 51, before)
         settle(proxy)
         time.sleep(1.2)  # the last drain ends
     assert failures(callers, dialer, idle, websocket) == []
@@ -87,7 +100,6 @@ def test_changes_of_all_kinds_cost_no_request_and_no_connection(world: LoadWorld
     # Not only were the changes pushed: they were served, one after the other, by all workers.
     assert b"%d" % world.mesh.state.route in callers.generations
     assert len(callers.generations) > 10
-    assert all(after - first > 50 for first, after in zip(before, generations(proxy), strict=True))
     # What they drain does end: no client is left on an old chain but the one that may not be cut.
     assert callers.reconnects >= 8
     wait_until(lambda: sum(proxy.stats("total_listeners_draining").values()) == 0, 5)
@@ -103,16 +115,17 @@ def test_changed_socket_options_cost_no_connection(world: LoadWorld, shared: boo
     proxy = world.start("--drain-strategy", "immediate", "--drain-time-s", "1")
     port = world.mesh.port
     clients = [Callers(port, 8), *(Dialer(port, pause_s=0.0) for _ in range(3)), WebSocketClient(port)]
+    before = generations(proxy)
     with contextlib.ExitStack() as stack:
         for client in clients:
             stack.enter_context(client)
         push_changes(world, (ChangeKind.SOCKET,), 40, 2.0)
+        push_until_served(world, (ChangeKind.SOCKET,), proxy, 20, before)
         settle(proxy)
     assert failures(*clients) == []
     assert all(client.answers > 20 for client in clients)
     assert world.pilot is not None
     assert world.pilot.nacks == []
-    assert min(generations(proxy)) > 20
 
 
 @pytest.mark.parametrize("kind", [ChangeKind.FILTER_CHAIN, ChangeKind.LISTENER, ChangeKind.SOCKET, ChangeKind.NAME])

@@ -89,8 +89,8 @@ def test_idle_agent_exits_0_a_second_after_the_signal_and_leaves_nothing(
     with agent(tmp_path, PORTS.take()) as found:
         start = time.monotonic()
         found.signal(number)
-        assert found.process.wait(5) == 0
-        assert 0.9 < time.monotonic() - start < 3
+        assert found.process.wait(10) == 0  # and not after the 25 s of a drain
+        assert time.monotonic() - start > 0.9
         assert found.leaves_nothing()
 
 
@@ -114,8 +114,8 @@ def test_drain_ends_at_its_limit(tmp_path: Path) -> None:
         sock.recv(100)
         start = time.monotonic()
         found.signal(signal.SIGTERM)
-        assert found.process.wait(8) == 0
-        assert 1.8 < time.monotonic() - start < 4
+        assert found.process.wait(15) == 0  # and not after 600 s, or 25
+        assert time.monotonic() - start > 1.8
         assert found.leaves_nothing()
 
 
