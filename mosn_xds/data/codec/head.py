@@ -13,10 +13,11 @@ Nothing here knows a protocol's wire format, a socket or a configuration.
 """
 
 from collections.abc import Iterable
-from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
+
+from mosn_xds.data.codec.fields import put_in, value_in
 
 if TYPE_CHECKING:
     from mosn_xds.data.codec.rpc.protocol import RpcProtocol
@@ -68,10 +69,7 @@ class Head:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a field, of repeated ones joined by ``,`` as Envoy joins them for matching; None when absent."""
-        found = None
-        for field, value in self.fields:
-            if field == name:
-                found = value if found is None else found + b"," + value
+        found = value_in(self.fields, name)
         if found is None and (name[:1] == b":" or name == b"host"):
             return self._pseudo(name)
         return found
@@ -97,15 +95,7 @@ class Head:
             value = one_line(value)
         if (name[:1] == b":" or name == b"host") and self._set_pseudo(name, value):
             return
-        fields = self.fields
-        names = list(map(_name_of, fields))
-        if name not in names:
-            fields.append((name, value))
-            return
-        first = names.index(name)
-        fields[first] = (name, value)
-        if names.count(name) > 1:
-            fields[first + 1 :] = [field for field in fields[first + 1 :] if field[0] != name]
+        put_in(self.fields, name, value)
 
     def replace(self, name: bytes, value: bytes) -> bool:
         """`set`, but only if such a field is there; says whether it was."""
@@ -198,7 +188,6 @@ class ResponseHead(Head, msgspec.Struct, gc=False):
         return f"<ResponseHead {self.status} {self.version.label}, {len(self.fields)} fields>"
 
 
-_name_of = itemgetter(0)
 _REQUEST_PSEUDO = {
     b":method": "method",
     b":scheme": "scheme",
