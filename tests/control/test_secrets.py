@@ -195,6 +195,7 @@ def test_a_listener_waits_for_its_secret_and_holds_readiness(half: Half) -> None
         half.say(half.pilot, LISTENER, l=encoded(LISTENER, listener("l", 1, FROM_AGENT, "default")))
         assembler = half.discovery.assembler
         await half.until(lambda: "l" in assembler.listeners)
+        await half.until(lambda: assembler.initialization is Initialization.INITIALIZING)
         await trio.sleep(0.2)
         assert assembler.listeners["l"].waits_for == ("secret default",)
         assert assembler.initialization is Initialization.INITIALIZING

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import select
 import socket
 import threading
@@ -311,7 +312,8 @@ def test_a_call_that_holds_the_reactor_is_reported_with_its_culprit(reactor: Rea
     with caplog.at_level(logging.WARNING):
         run(reactor)
     assert reactor.held == 1
-    assert "<Slow filter> held the reactor for 6" in caplog.text
+    held = re.search(r"<Slow filter> held the reactor for (\d+)", caplog.text)
+    assert held is not None and int(held[1]) >= 60
 
 
 def test_a_handler_that_takes_over_learns_what_holds_already(reactor: Reactor) -> None:

@@ -242,19 +242,19 @@ def test_an_idle_session_is_closed_on_both_sides() -> None:
     async def story(stage: Stage, upstream: Upstream) -> None:
         client, peer = await joined(stage, upstream)
         started = trio.current_time()
-        for _ in range(3):
+        for _ in range(6):
             await client.stream.send_all(b"x")
             await peer.stream.receive_some()
-            await trio.sleep(0.06)
+            await trio.sleep(0.1)
         assert await client.end() == "fin"
-        assert trio.current_time() - started >= 0.12 + 0.1
+        assert trio.current_time() - started >= 0.5 + 0.4
         assert await peer.closed() == b""
         line = await stage.finished()
         assert line.connection.close_reason == "tcp_session_idle_timeout"
         assert line.flags == 0
         assert stage.figures["idle_timeout"] == 1
 
-    play(story, idle_timeout_s=0.1)
+    play(story, idle_timeout_s=0.4)
 
 
 def test_a_session_has_its_maximal_duration() -> None:
@@ -288,12 +288,11 @@ def test_a_slow_reader_stops_the_other_side(towards_client: bool) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            with trio.move_on_after(0.1):
-                while True:
-                    await settled(stage.world)
-                    session = client.session
-                    for wire in (session.wire, session._up):
-                        most_pending = max(most_pending, wire.pending_bytes)
+            for _ in range(100):
+                await settled(stage.world)
+                session = client.session
+                for wire in (session.wire, session._up):
+                    most_pending = max(most_pending, wire.pending_bytes)
             chunks = [bytes(chunk) async for chunk in target]
             received = b"".join(chunks)
         assert received == payload

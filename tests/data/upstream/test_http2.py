@@ -538,13 +538,14 @@ def test_a_maximal_duration_lets_streams_finish() -> None:
 
 
 def keepalive(**fields: float) -> Http2Settings:
-    return Http2Settings(**{"keepalive_timeout_s": 0.05, "keepalive_jitter": 0.0, **fields})
+    return Http2Settings(**{"keepalive_timeout_s": 1.0, "keepalive_jitter": 0.0, **fields})
 
 
 def test_a_peer_that_does_not_answer_pings_is_gone() -> None:
     async def story(world: World) -> None:
         upstream = Upstream()
-        attempt = world.send(http2(world, upstream, http2=keepalive(keepalive_interval_s=0.02)))
+        settings = keepalive(keepalive_interval_s=0.02, keepalive_timeout_s=0.05)
+        attempt = world.send(http2(world, upstream, http2=settings))
         peer = await accept(upstream)
         peer.answers_pings = False
         await peer.request()
@@ -570,13 +571,13 @@ def test_a_peer_that_answers_pings_is_kept() -> None:
 def test_a_connection_that_has_idled_is_asked_before_it_is_used() -> None:
     async def story(world: World) -> None:
         upstream = Upstream()
-        cluster = http2(world, upstream, http2=keepalive(keepalive_idle_interval_s=0.03))
+        cluster = http2(world, upstream, http2=keepalive(keepalive_idle_interval_s=0.3))
         peer = await established(world, upstream, cluster)
         world.send(cluster)
         await peer.request(2)
         assert not [event for event in peer.events if isinstance(event, h2.events.PingReceived)]
         await peer.answer(3)
-        await later(world, 0.05)
+        await later(world, 0.35)
         world.send(cluster)
         await peer.request(3)
         assert await peer.until(h2.events.PingReceived)

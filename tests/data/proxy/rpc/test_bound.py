@@ -170,7 +170,7 @@ def test_an_answer_that_comes_too_late_is_nobody_elses() -> None:
         assert await line(client.stream) == b"next's\n"
         assert scene.world.figures("cluster.svc.lines.")["response_unmatched"] == 1
 
-    play(story, timeout_s=0.05)
+    play(story, timeout_s=0.4)
 
 
 def test_a_server_that_owes_too_many_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

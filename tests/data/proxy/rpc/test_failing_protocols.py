@@ -118,7 +118,7 @@ def test_an_error_that_cannot_be_worded_either(headers: list[tuple[bytes, bytes]
         await server.say(bolt.response(id=id_of(sent[-1])))
         assert id_of(await good.next()) == 1
 
-    play(story, timeout_s=0.1)
+    play(story, timeout_s=0.4)
 
 
 RESPONSES = pytest.mark.parametrize("content", [b"fatal response", b"fatal frame"])
