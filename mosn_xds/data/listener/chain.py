@@ -97,10 +97,10 @@ class Chain:
         if isinstance(network_filter, spec.HttpConnectionManager):
             self.terminal = HttpConnectionManager(network_filter, context, listener_prefix, direction)
         elif isinstance(network_filter, RpcProxy):
-            self.terminal = RpcManager(network_filter, context, listener_prefix, direction, self.exchange)
+            self.terminal = RpcManager(network_filter, context, self.exchange)
         elif isinstance(network_filter, spec.TcpProxy):
             if network_filter.protocols:
-                self.terminal = DetectingTcpProxy(network_filter, context, self.exchange, listener_prefix, direction)
+                self.terminal = DetectingTcpProxy(network_filter, context, self.exchange)
             else:
                 self.terminal = TcpProxy(network_filter, context, self.exchange)
         elif isinstance(network_filter, spec.NetworkRbac):

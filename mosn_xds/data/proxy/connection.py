@@ -1,6 +1,6 @@
-"""The downstream side of an HTTP connection, whatever its protocol: what a wire, a codec and the streams have in common.
+"""The downstream side of a connection, whatever its protocol: what a wire, a codec and the streams have in common.
 
-A `ServerConnection` stands between its wire and its streams; `Http1Connection` and `Http2Connection` add a codec. Here is
+A `ServerConnection` stands between its wire and its streams; a class below it, for each protocol, adds the codec. Here is
 the connection's time (idle, maximal duration, time-outs of its streams) with a single timer, its statistics, and its end.
 Nothing here counts on one stream at a time.
 """
@@ -17,7 +17,7 @@ from mosn_xds.data.proxy.deadlines import NEVER
 
 if TYPE_CHECKING:
     from mosn_xds.data.proxy.downstream import Downstream
-    from mosn_xds.data.proxy.hcm import HttpConnectionManager
+    from mosn_xds.data.proxy.manager import ConnectionManager
     from mosn_xds.data.proxy.stream import Stream
 
 
@@ -43,8 +43,8 @@ class ServerConnection:
         "_timer",
         "buffer_limit_bytes",
         "clock",
-        "hcm",
         "info",
+        "manager",
         "requests",
         "stats",
         "streams",
@@ -54,10 +54,10 @@ class ServerConnection:
     )
 
     def __init__(
-        self, hcm: "HttpConnectionManager", downstream: "Downstream", predecessor: "ServerConnection | None" = None
+        self, manager: "ConnectionManager", downstream: "Downstream", predecessor: "ServerConnection | None" = None
     ) -> None:
         """`predecessor` had the wire until its protocol was known; it must be forgotten afterwards."""
-        self.hcm = hcm
+        self.manager = manager
         self._downstream = downstream
         self._drain = downstream.drain
         self.wire: Wire = downstream.wire
@@ -75,11 +75,11 @@ class ServerConnection:
         self.timer_due = NEVER
         """When the timer fires; who has no earlier deadline need not call `watch`."""
         self._head_deadline = NEVER
-        self.stats = hcm.stats
+        self.stats = manager.stats
         if predecessor is None:
             now = self.clock.now
-            self._idle_deadline = now + hcm.idle_timeout_s
-            self._max_deadline = now + hcm.max_connection_duration_s
+            self._idle_deadline = now + manager.idle_timeout_s
+            self._max_deadline = now + manager.max_connection_duration_s
             self.stats.downstream_cx_total += 1
             self.stats.downstream_cx_active += 1
             if self.info.tls is not None:
@@ -208,7 +208,7 @@ class ServerConnection:
     # Drain and time.
 
     def _draining(self) -> bool:
-        return self._drain.should_close(self.hcm.random, self.clock.now)
+        return self._drain.should_close(self.manager.random, self.clock.now)
 
     @property
     def idle(self) -> bool:
@@ -250,7 +250,7 @@ class ServerConnection:
             deadline = min(deadline, stream.next_deadline())
         if self.streams and deadline == NEVER:
             # Look again when the connection may have become idle.
-            deadline = now + self.hcm.idle_timeout_s
+            deadline = now + self.manager.idle_timeout_s
         if deadline < NEVER:
             self.watch(deadline)
 

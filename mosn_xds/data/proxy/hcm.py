@@ -1,27 +1,22 @@
 """The HTTP connection manager: the terminal network filter for HTTP, built once per filter chain from its Spec.
 
-It owns everything that its connections and streams share: codec options, the treatment of heads, the compiled filter
-chain, the slot of its route table, access logs, local reply mapping, statistics. Connections and streams refer to it, it
-does not refer to them.
+It adds to a `ConnectionManager` what only HTTP has: codec options, the treatment of heads, the slot of its route table, upgrades,
+local reply mapping, the counters of its listener.
 """
 
 from typing import TYPE_CHECKING
 
-from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1Options, UnderscoreAction
 from mosn_xds.data.codec.http2 import ENGINES, FloodLimits, Http2Options, Http2Stats
-from mosn_xds.data.filters.api import FilterChain
-from mosn_xds.data.filters.build import build_filters
 from mosn_xds.data.match.routes import RouteTable
-from mosn_xds.data.observe.access_log import AccessLog
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RouteSlot, WorkerContext
-from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.decorator import Decorator
 from mosn_xds.data.proxy.downstream import Downstream
 from mosn_xds.data.proxy.http1_connection import Http1Connection
 from mosn_xds.data.proxy.http2_connection import Http2Connection
 from mosn_xds.data.proxy.local_reply import LocalReplies
+from mosn_xds.data.proxy.manager import ConnectionManager
 from mosn_xds.data.proxy.request_headers import RequestHeaders
 from mosn_xds.data.proxy.response_headers import ResponseHeaders
 from mosn_xds.data.proxy.route_plan import planner
@@ -36,35 +31,17 @@ if TYPE_CHECKING:
 _CLASSES = ("", "downstream_rq_1xx", "downstream_rq_2xx", "downstream_rq_3xx", "downstream_rq_4xx", "downstream_rq_5xx")
 
 
-class FilterStats:
-    """The `FilterContext` of one chain: counters beside the connection manager's own, gauges too."""
-
-    __slots__ = ("_stats", "stat_prefix")
-
-    def __init__(self, stats: HttpStats) -> None:
-        self._stats = stats
-        self.stat_prefix = stats.prefix
-
-    def count(self, name: str, amount: int = 1) -> None:
-        self._stats.count(name, amount)
-
-    def gauge(self, name: str, amount: int) -> None:
-        self._stats.count(name, amount)
-
-
-class HttpConnectionManager:
-    """envoy.filters.network.http_connection_manager at work; a `Terminal`."""
+class HttpConnectionManager(ConnectionManager):
+    """envoy.filters.network.http_connection_manager at work. Raises ConfigError."""
 
     def __init__(
         self, spec: HcmSpec, context: WorkerContext, listener_stat_prefix: str, direction: TrafficDirection
     ) -> None:
+        name = f"http.{spec.stat_prefix}."
+        router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
+        super().__init__(spec, context, context.stats.group(HttpStats, name), router)
         self.spec = spec
-        self.clusters = context.clusters
-        self.random = context.random
-        self.spawn = context.spawn
-        self.clock = context.reactor.clock
-        self.stats, self.listener_stats = self.stat_groups(context.stats, listener_stat_prefix)
-        self.context = context
+        self.listener_stats = context.stats.group(ListenerHttpStats, f"{listener_stat_prefix}{name}")
         self.http1_options = http1_options(spec)
         self.http2_engines = ENGINES[context.settings.http2]
         self._http2_options: Http2Options | None = None
@@ -79,21 +56,11 @@ class HttpConnectionManager:
         )
         self.response_headers = ResponseHeaders(spec, self.clock)
         self.local_replies = LocalReplies.of(spec, context.environment)
-        self.chain = FilterChain(build_filters(spec.filters, FilterStats(self.stats), context))
-        self.router = next((f.config for f in spec.filters if isinstance(f.config, RouterFilter)), RouterFilter())
         alpn = next((f.config for f in spec.filters if isinstance(f.config, AlpnFilter)), AlpnFilter())
         self.alpn_overrides = {
             one.upstream_protocol: tuple(name.encode() for name in one.alpn) for one in alpn.overrides
         }
-        """What ``istio.alpn`` offers to upstreams, by their protocol."""
-        self.disabled_filters = frozenset(f.name for f in spec.filters if f.disabled)
-        self.access_logs = tuple(AccessLog(log, context.environment, context.log_files) for log in spec.access_logs)
         self.upgrades = {u.upgrade_type.encode(): u.enabled for u in spec.upgrades}
-        self.idle_timeout_s = spec.idle_timeout_s if spec.idle_timeout_s is not None else NEVER
-        self.max_connection_duration_s = (
-            spec.max_connection_duration_s if spec.max_connection_duration_s is not None else NEVER
-        )
-        self.max_requests_per_connection = spec.max_requests_per_connection
         self.stream_idle_timeout_s = spec.stream_idle_timeout_s
         self.request_timeout_s = spec.request_timeout_s
         self.request_headers_timeout_s = spec.request_headers_timeout_s
@@ -101,17 +68,11 @@ class HttpConnectionManager:
         self.delayed_close_timeout_s = spec.delayed_close_timeout_s
         self.proxy_100_continue = spec.proxy_100_continue
         self.decorator = Decorator(direction is TrafficDirection.OUTBOUND) if spec.traced else None
-        self.accepts_expect = True
         self.knows_internal = bool(spec.internal_cidrs or spec.internal_unix_sockets)
         if spec.routes is not None:
             self.routes = RouteSlot(RouteTable.build(spec.routes, planner(context.environment)))
         else:
             self.routes = context.route_slot(spec.rds)
-
-    def stat_groups(self, stats: StatRegistry, listener_prefix: str) -> tuple[HttpStats, ListenerHttpStats]:
-        """Where its streams and connections are counted."""
-        name = f"http.{self.spec.stat_prefix}."
-        return stats.group(HttpStats, name), stats.group(ListenerHttpStats, f"{listener_prefix}{name}")
 
     def serve(self, downstream: Downstream) -> ServerConnection:
         if self.spec.codec is CodecType.HTTP2:
@@ -133,9 +94,7 @@ class HttpConnectionManager:
             options = self._http2_options = http2_options(self.spec, buffer_limit_bytes)
         return options
 
-    def request_ended(self, stream: "Stream", connection: ServerConnection) -> None:
-        """Count a stream's end."""
-        del connection
+    def request_ended(self, stream: "Stream") -> None:
         stats = self.stats
         stats.downstream_rq_active -= 1
         status = stream.response_code
@@ -152,14 +111,6 @@ class HttpConnectionManager:
                 setattr(stats, name, getattr(stats, name) + 1)
                 setattr(listener, name, getattr(listener, name) + 1)
         stats.downstream_rq_time.record((stream.duration_s or 0.0) * 1000)
-
-    def close(self) -> None:
-        """The chain is gone."""
-        for log in self.access_logs:
-            log.close()
-
-    def __repr__(self) -> str:
-        return f"<HttpConnectionManager {self.spec.stat_prefix} {self.chain!r}>"
 
 
 _KEY_FORMATS = {HeaderCase.PROPER_CASE: HeaderKeyFormat.PROPER_CASE, HeaderCase.PRESERVE: HeaderKeyFormat.PRESERVE}

@@ -38,10 +38,11 @@ _HTTP1: Final = "http/1"
 class Http1Connection(ServerConnection):
     """See the module's text."""
 
-    __slots__ = ("_begun", "_dispatching", "_early", "_paused_for_codec", "_upgraded", "codec")
+    __slots__ = ("_begun", "_dispatching", "_early", "_paused_for_codec", "_upgraded", "codec", "hcm")
 
     def __init__(self, hcm: "HttpConnectionManager", downstream: "Downstream") -> None:
         super().__init__(hcm, downstream)
+        self.hcm = hcm
         self.codec = Http1ServerCodec(hcm.http1_options)
         self._begun = False
         self._early = b""
@@ -135,7 +136,7 @@ class Http1Connection(ServerConnection):
         self.requests += 1
         self._head_deadline = NEVER
         self.stats.downstream_rq_http1_total += 1
-        stream = HttpStream(self, event.stream_id, event.head)
+        stream = HttpStream(self, self.hcm, event.stream_id, event.head)
         self.streams[event.stream_id] = stream
         limit = self.hcm.max_requests_per_connection
         if limit is not None and self.requests >= limit:
@@ -161,7 +162,7 @@ class Http1Connection(ServerConnection):
         self.requests += 1
         if event.status == 400:
             hcm.stats.downstream_cx_protocol_error += 1
-        stream = HttpStream(self, event.stream_id, None)
+        stream = HttpStream(self, hcm, event.stream_id, None)
         stream.version = event.version
         self.streams[event.stream_id] = stream
         stats = hcm.stats

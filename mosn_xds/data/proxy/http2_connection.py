@@ -57,12 +57,14 @@ class Http2Connection(ServerConnection):
     __slots__ = (
         "_above", "_backlog", "_blocked", "_dirty", "_drain_timer", "_ending", "_flush_watch", "_keepalive",
         "_paused", "_reactor", "_resets", "_upgrades", "codec",
+        "hcm",
     )  # fmt: skip
 
     def __init__(
         self, hcm: "HttpConnectionManager", downstream: "Downstream", predecessor: ServerConnection | None = None
     ) -> None:
         super().__init__(hcm, downstream, predecessor)
+        self.hcm = hcm
         self._reactor = downstream.reactor
         self.codec = Http2ServerCodec(
             hcm.http2_engines, hcm.http2_options(downstream.buffer_limit_bytes), hcm.http2_stats
@@ -216,7 +218,7 @@ class Http2Connection(ServerConnection):
         hcm = self.hcm
         self.requests += 1
         self.stats.downstream_rq_http2_total += 1
-        stream = HttpStream(self, event.stream_id, event.head)
+        stream = HttpStream(self, hcm, event.stream_id, event.head)
         self.streams[event.stream_id] = stream
         limit = hcm.max_requests_per_connection
         if limit is not None and self.requests >= limit:
@@ -257,7 +259,7 @@ class Http2Connection(ServerConnection):
         stats.downstream_rq_total += 1
         stats.downstream_rq_http2_total += 1
         stats.downstream_rq_active += 1
-        stream = HttpStream(self, event.stream_id, None)
+        stream = HttpStream(self, self.hcm, event.stream_id, None)
         stream.version = Version.HTTP2
         stream.on_downstream_gone(event.details, _DPE if event.details == MESSAGING_VIOLATION else _DR)
 

@@ -4,7 +4,7 @@ That is the treatment of heads before routing and behind filters, redirects to T
 of answers that the proxy makes itself.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.grpc import is_grpc
@@ -14,6 +14,10 @@ from mosn_xds.data.proxy.deadlines import NEVER
 from mosn_xds.data.proxy.local_reply import reply_head
 from mosn_xds.data.proxy.redirect import tls_redirect
 from mosn_xds.data.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from mosn_xds.data.proxy.connection import ServerConnection
+    from mosn_xds.data.proxy.hcm import HttpConnectionManager
 
 _NR: Final = int(ResponseFlag.NR)
 _EXPECT: Final = b"expect"
@@ -29,6 +33,12 @@ _UPGRADE_REFUSED: Final = Reply(403, details="upgrade_failed")
 class HttpStream(Stream):
     """See the module's text."""
 
+    def __init__(
+        self, owner: "ServerConnection", hcm: "HttpConnectionManager", stream_id: int, head: RequestHead | None
+    ) -> None:
+        super().__init__(owner, stream_id, head)
+        self.hcm = hcm
+
     def start(self, end: bool) -> None:
         hcm = self.hcm
         head = self.request
@@ -43,7 +53,7 @@ class HttpStream(Stream):
             return
         if not self.clear_route():
             return
-        if _EXPECT in index and hcm.accepts_expect:
+        if _EXPECT in index:
             self._answer_expect(head)
         upgrade = head.upgrade
         if upgrade is None and not head.path and self.route is not None:
@@ -139,6 +149,10 @@ class HttpStream(Stream):
         self.respond(head, not body)
         if body and not self.ended:
             self.respond_data(body, True)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        if self.hcm.proxy_100_continue:
+            self.owner.send_informational(self, head)
 
     def _send_head(self, head: ResponseHead) -> None:
         hcm = self.hcm

@@ -44,7 +44,7 @@ class Mirrors:
                 name = (head.get(mirror.cluster_header.lower().encode()) or b"").decode("latin-1")
             if name:
                 chosen.append((name, mirror.append_shadow_suffix))
-        return cls(chosen, stream.hcm.context, timeout_s) if chosen else None
+        return cls(chosen, stream.manager.context, timeout_s) if chosen else None
 
     def send(self, head: RequestHead, body: list[bytes] | None, trailers: Fields | None) -> None:
         """The request is complete: send the copies."""

@@ -83,24 +83,24 @@ class Router:
         stream = self._stream
         if stream is None:
             return
-        hcm = stream.hcm
-        hcm.stats.rq_total += 1
+        manager = stream.manager
+        manager.stats.rq_total += 1
         plan = self._plan
         answer = plan.answer(stream) if plan.answers else None
         if answer is not None:
-            hcm.stats.rq_direct_response += 1  # Envoy counts redirects here, too
+            manager.stats.rq_direct_response += 1  # Envoy counts redirects here, too
             stream.reply(answer)
             return
         head = self._head
         target = self._target = stream.target
         cluster = stream.cluster
         if target is None or cluster is None:
-            hcm.stats.no_cluster += 1
+            manager.stats.no_cluster += 1
             stream.reply(Reply(plan.cluster_not_found_status, details="cluster_not_found", flags=_NC))
             return
         self._cluster = cluster
         self._complete = end
-        settings = hcm.router
+        settings = manager.router
         suppress = settings.suppress_envoy_headers
         # Other protocols' properties steer nothing here, and are not read before somebody asks for one.
         index = dict(head.fields) if head.version.rpc is None else {}
@@ -234,7 +234,7 @@ class Router:
                 self._head,
                 host.hostname.encode(),
                 append_forwarded=plan.append_forwarded_host,
-                keep_original=not stream.hcm.router.suppress_envoy_headers,
+                keep_original=not stream.manager.router.suppress_envoy_headers,
             )
         attempt = self._attempt = Attempt(self, host, stream.owner.clock.now)
         if self.attempts > 1:
@@ -243,8 +243,8 @@ class Router:
             attempt.queued_trailers = self._trailers
         options = None
         transports = cluster.transports
-        if transports.asks_requests or (transports.obeys_alpn and stream.hcm.alpn_overrides):
-            options = transports.options(host, self._head, stream.connection, stream.hcm.alpn_overrides)
+        if transports.asks_requests or (transports.obeys_alpn and stream.manager.alpn_overrides):
+            options = transports.options(host, self._head, stream.connection, stream.manager.alpn_overrides)
         version = self._head.version
         if binding is None or version.rpc is None:
             handle = cluster.open_stream(host, attempt, version, plan.high_priority, options)
@@ -324,9 +324,9 @@ class Router:
         if stream is None or cluster is None:
             return
         # The cluster is looked up live: it may have been replaced while this request waited.
-        current = stream.hcm.clusters.get(cluster.name)
+        current = stream.manager.clusters.get(cluster.name)
         if current is None:
-            stream.hcm.stats.no_cluster += 1
+            stream.manager.stats.no_cluster += 1
             stream.reply(Reply(503, details="cluster_not_found", flags=_NC))
             return
         self._cluster = stream.cluster = current
@@ -345,7 +345,7 @@ class Router:
 
     def on_informational(self, head: ResponseHead) -> None:
         stream = self._stream
-        if stream is not None and stream.hcm.proxy_100_continue:
+        if stream is not None:
             stream.send_informational(head)
 
     def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
@@ -401,7 +401,7 @@ class Router:
             head,
             elapsed_ms=elapsed_ms,
             attempts=self.attempts,
-            suppress=stream.hcm.router.suppress_envoy_headers,
+            suppress=stream.manager.router.suppress_envoy_headers,
             cookies=self._cookies,
         )
         if end:
@@ -465,7 +465,7 @@ class Router:
             self._charge_grpc([])
             stream.flags |= FLAG_OF_RESET[reason]
             stream.details = reset_details(reason, detail, started=True)
-            stream.hcm.stats.rq_reset_after_downstream_response_started += 1
+            stream.manager.stats.rq_reset_after_downstream_response_started += 1
             stream.reset_downstream()
             return
         if stale is not Stale.NO and self._may_resend(stale):
@@ -492,13 +492,13 @@ class Router:
 
     def _is_internal(self, stream: "Stream") -> bool:
         """Whether statistics count the request as one from inside the mesh."""
-        return stream.hcm.knows_internal and self._head.get(b"x-envoy-internal") is not None
+        return stream.manager.knows_internal and self._head.get(b"x-envoy-internal") is not None
 
     def _retries(self, rules: RetryRules, stream: "Stream", cluster: Cluster) -> RetryState:
         """The state of this request's retries, which few requests need."""
         retry = self._retry
         if retry is None:
-            random, priority = stream.hcm.random, self._plan.high_priority
+            random, priority = stream.manager.random, self._plan.high_priority
             retry = self._retry = RetryState(rules, cluster, random, high_priority=priority)
         return retry
 

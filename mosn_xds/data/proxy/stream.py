@@ -69,7 +69,7 @@ class Stream(Deadlines):
     def __init__(self, owner: "ServerConnection", stream_id: int, head: RequestHead | None) -> None:
         super().__init__(owner.info)
         self.owner = owner
-        self.hcm = owner.hcm
+        self.manager = owner.manager
         self.stream_id = stream_id
         clock = owner.clock
         self.start_s = clock.now
@@ -96,6 +96,10 @@ class Stream(Deadlines):
         """No route takes the request, and no filter has answered it."""
         raise NotImplementedError
 
+    def send_informational(self, head: ResponseHead) -> None:
+        """1xx from the upstream."""
+        raise NotImplementedError
+
     def _send_head(self, head: ResponseHead) -> None:
         """The response's head is final: count it, and give it to the connection."""
         raise NotImplementedError
@@ -103,21 +107,21 @@ class Stream(Deadlines):
     # The request.
 
     def _begin(self, end: bool) -> None:
-        hcm = self.hcm
-        stats = hcm.stats
+        manager = self.manager
+        stats = manager.stats
         stats.downstream_rq_total += 1
         stats.downstream_rq_active += 1
         now = self.start_s
         deadline = NEVER
-        if hcm.stream_idle_timeout_s is not None:
-            self.idle_timeout_s = hcm.stream_idle_timeout_s
+        if manager.stream_idle_timeout_s is not None:
+            self.idle_timeout_s = manager.stream_idle_timeout_s
             self.idle_since = now
-            deadline = now + hcm.stream_idle_timeout_s
-        if hcm.request_timeout_s is not None and not end:
-            self.request_deadline = now + hcm.request_timeout_s
+            deadline = now + manager.stream_idle_timeout_s
+        if manager.request_timeout_s is not None and not end:
+            self.request_deadline = now + manager.request_timeout_s
             deadline = min(deadline, self.request_deadline)
-        if hcm.max_stream_duration_s is not None:
-            self.duration_deadline = now + hcm.max_stream_duration_s
+        if manager.max_stream_duration_s is not None:
+            self.duration_deadline = now + manager.max_stream_duration_s
             deadline = min(deadline, self.duration_deadline)
         if end:
             self.request_complete = True
@@ -127,7 +131,7 @@ class Stream(Deadlines):
 
     def _run_request(self, at: int) -> None:
         """The request phase of the filters from number `at` on, then the router."""
-        chain = self.hcm.chain.on_request
+        chain = self.manager.chain.on_request
         end = self.request_complete and self._held is None
         may_be_off = self._filters_may_be_off()
         for index in range(at, len(chain)):
@@ -156,16 +160,16 @@ class Stream(Deadlines):
         """Whether chain or route say anything of the kind: asked once per phase, it spares a question per filter (0.25 us)."""
         route = self.route
         configured = route is not None and (bool(route.per_filter) or route.plan.has_target_filters)
-        return configured or bool(self.hcm.disabled_filters)
+        return configured or bool(self.manager.disabled_filters)
 
     def _filter_is_off(self, name: str) -> bool:
         config = self.filter_config(name)
-        return isinstance(config, FilterDisabled) or (config is None and name in self.hcm.disabled_filters)
+        return isinstance(config, FilterDisabled) or (config is None and name in self.manager.disabled_filters)
 
     def _filter_failed(self, name: str) -> None:
         # The border of extensions: what their code raises costs their stream, not the worker.
         _log.exception("filter %s failed", name)
-        self.hcm.stats.count("filter_exceptions")
+        self.manager.stats.count("filter_exceptions")
         self.reply(Reply(500, details=f"filter_exception{{{name}}}"))
 
     def _await(self, name: str, verdict: Awaitable[Any]) -> None:
@@ -173,12 +177,12 @@ class Stream(Deadlines):
             try:
                 result = await verdict
             except Exception:
-                self.hcm.clock.refresh()
+                self.manager.clock.refresh()
                 if not self.ended:
                     self._filter_failed(name)
                 return
             self._task = None
-            self.hcm.clock.refresh()  # no batch of the reactor brought us here: its time is that of the last one
+            self.manager.clock.refresh()  # no batch of the reactor brought us here: its time is that of the last one
             if self.ended:
                 return
             if isinstance(result, Reply):
@@ -186,13 +190,13 @@ class Stream(Deadlines):
             else:
                 self.resume()
 
-        self._task = self.hcm.spawn(run)
+        self._task = self.manager.spawn(run)
 
     def resume(self) -> None:
         """Go on after PAUSE."""
         if self.ended:
             return
-        self.hcm.clock.refresh()  # a filter's own task may have waited long
+        self.manager.clock.refresh()  # a filter's own task may have waited long
         if self._paused_at >= 0:
             at, self._paused_at = self._paused_at, -1
             self._run_request(at)
@@ -243,7 +247,7 @@ class Stream(Deadlines):
         self._data_to_router(data, end)
 
     def _data_to_router(self, data: bytes, end: bool) -> None:
-        for name, phase in self.hcm.chain.on_request_data:
+        for name, phase in self.manager.chain.on_request_data:
             try:
                 verdict = phase(self, data, end)
             except Exception:
@@ -302,23 +306,19 @@ class Stream(Deadlines):
 
     # The response.
 
-    def send_informational(self, head: ResponseHead) -> None:
-        """1xx from the upstream."""
-        self.owner.send_informational(self, head)
-
     def respond(self, head: ResponseHead, end: bool) -> None:
         """The response head: filters, connection manager's headers, wire."""
         self.response = self.response_head = head
         self.idle_since = self.owner.clock.now
         if end:
             self.response_complete = True
-        if self.hcm.chain.on_response:
+        if self.manager.chain.on_response:
             self._run_response(head, 0)
         else:
             self._send_head(head)
 
     def _run_response(self, head: ResponseHead, at: int) -> None:
-        chain = self.hcm.chain.on_response
+        chain = self.manager.chain.on_response
         may_be_off = self._filters_may_be_off()
         for index in range(at, len(chain)):
             name, phase = chain[index]
@@ -328,7 +328,7 @@ class Stream(Deadlines):
                 verdict = phase(self, head, self.response_complete)
             except Exception:
                 _log.exception("filter %s failed", name)
-                self.hcm.stats.count("filter_exceptions")
+                self.manager.stats.count("filter_exceptions")
                 self._fail_response(name)
                 return
             if verdict is None:
@@ -377,12 +377,12 @@ class Stream(Deadlines):
         self._write_data(data, end)
 
     def _write_data(self, data: bytes, end: bool) -> None:
-        for name, phase in self.hcm.chain.on_response_data:
+        for name, phase in self.manager.chain.on_response_data:
             try:
                 replaced = phase(self, data, end)
             except Exception:
                 _log.exception("filter %s failed", name)
-                self.hcm.stats.count("filter_exceptions")
+                self.manager.stats.count("filter_exceptions")
                 self.reset_downstream()
                 return
             if replaced is not None:
@@ -405,12 +405,12 @@ class Stream(Deadlines):
     def _write_trailers(self, fields: Fields) -> None:
         self.response_trailers = fields
         self.response_complete = True
-        for name, phase in self.hcm.chain.on_response_trailers:
+        for name, phase in self.manager.chain.on_response_trailers:
             try:
                 tail = phase(self, fields)
             except Exception:
                 _log.exception("filter %s failed", name)
-                self.hcm.stats.count("filter_exceptions")
+                self.manager.stats.count("filter_exceptions")
                 self.reset_downstream()
                 return
             if tail is not None:
@@ -450,15 +450,15 @@ class Stream(Deadlines):
             router.on_route_timeout()
         elif now >= self.duration_deadline:
             self.duration_deadline = NEVER
-            self.hcm.stats.downstream_rq_max_duration_reached += 1
+            self.manager.stats.downstream_rq_max_duration_reached += 1
             self._time_out("downstream duration timeout", "max_duration_timeout", 0, grpc_status=_DEADLINE_EXCEEDED)
         elif now >= self.request_deadline:
             self.request_deadline = NEVER
-            self.hcm.stats.downstream_rq_timeout += 1
+            self.manager.stats.downstream_rq_timeout += 1
             self._time_out("request timeout", "request_overall_timeout", 0)
         elif now >= self.idle_since + self.idle_timeout_s:
             self.idle_timeout_s = NEVER
-            self.hcm.stats.downstream_rq_idle_timeout += 1
+            self.manager.stats.downstream_rq_idle_timeout += 1
             self._time_out("stream timeout", "stream_idle_timeout", _SI)
 
     def _time_out(self, body: str, details: str, flag: int, grpc_status: int | None = None) -> None:
@@ -476,7 +476,7 @@ class Stream(Deadlines):
         """The response cannot be completed: HTTP/1 can only cut the connection, HTTP/2 resets the stream."""
         if self.ended:
             return
-        self.hcm.stats.downstream_rq_tx_reset += 1
+        self.manager.stats.downstream_rq_tx_reset += 1
         self._drop_router()
         self._finish()
         self.owner.stream_reset(self)
@@ -488,7 +488,7 @@ class Stream(Deadlines):
         self.flags |= flags
         if not self.details or self.details == "via_upstream":
             self.details = details
-        self.hcm.stats.downstream_rq_rx_reset += 1
+        self.manager.stats.downstream_rq_rx_reset += 1
         self._drop_router()
         self._finish()
 
@@ -502,7 +502,7 @@ class Stream(Deadlines):
         """The one place where a stream ends."""
         self.ended = True
         owner = self.owner
-        hcm = self.hcm
+        manager = self.manager
         self.duration_s = owner.clock.now - self.start_s
         if self._timers is not None:
             for timer in self._timers:
@@ -515,14 +515,14 @@ class Stream(Deadlines):
             self._release_reading()
             while self._reading_stopped:
                 self.resume_client()
-        hcm.request_ended(self, owner)
-        for name, phase in hcm.chain.on_complete:
+        manager.request_ended(self)
+        for name, phase in manager.chain.on_complete:
             try:
                 phase(self)
             except Exception:
                 _log.exception("filter %s failed", name)
-                hcm.stats.count("filter_exceptions")
-        for log in hcm.access_logs:
+                manager.stats.count("filter_exceptions")
+        for log in manager.access_logs:
             log.log(self)
         router, self.router = self.router, None
         if router is not None:
@@ -555,7 +555,7 @@ class Stream(Deadlines):
         self.cluster = None
         if target is not None:
             name = target.cluster or target.name_for(self.request)
-            cluster = self.cluster = self.hcm.clusters.get(name)
+            cluster = self.cluster = self.manager.clusters.get(name)
             if cluster is not None:
                 self.cluster_name = name
                 if cluster.spec.alt_stat_name:
@@ -569,7 +569,7 @@ class Stream(Deadlines):
         return timer
 
     def random_below(self, stop: int) -> int:
-        return self.hcm.random.randrange(stop)
+        return self.manager.random.randrange(stop)
 
     def set_metadata(self, namespace: str, key: str, value: object) -> None:
         if self.metadata is None:

@@ -19,7 +19,7 @@ from mosn_xds.data.proxy.rpc.tcp_detection import DetectingTcpProxy
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy
 from mosn_xds.spec.common import Address
 from mosn_xds.spec.feed import Configure
-from mosn_xds.spec.listener import TcpCluster, TrafficDirection
+from mosn_xds.spec.listener import TcpCluster
 from mosn_xds.spec.listener import TcpProxy as TcpProxySpec
 from tests.data.upstream.harness import Peer, Upstream, World, run
 from tests.support.wires import tcp_pair
@@ -93,9 +93,7 @@ class Stage:
         )
         spec = TcpProxySpec("test", targets, **(self.default_fields | fields))
         if spec.protocols:
-            self.proxy: TcpProxy = DetectingTcpProxy(
-                spec, self.context, None, "listener.test.", TrafficDirection.UNSPECIFIED
-            )
+            self.proxy: TcpProxy = DetectingTcpProxy(spec, self.context, None)
         else:
             self.proxy = TcpProxy(spec, self.context)
         self.journal = Journal()

@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     mutant(
         "direct responses are not counted",
-        Swap("data.proxy.router:Router.start", "hcm.stats.rq_direct_response += 1", "pass"),
+        Swap("data.proxy.router:Router.start", "manager.stats.rq_direct_response += 1", "pass"),
         "test_own_answers_are_counted",
     ),
     mutant(

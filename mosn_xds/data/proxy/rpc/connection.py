@@ -41,8 +41,8 @@ class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_crowded", "_framer", "_going", "_left", "_manager", "_most_streams", "_most_unread_bytes", "_protocol",
-        "_put_off", "_rpc_stats", "_under_way_bytes", "binding",
+        "_crowded", "_framer", "_going", "_left", "_most_streams", "_most_unread_bytes", "_protocol", "_put_off",
+        "_rpc_stats", "_under_way_bytes", "binding", "rpc_manager",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +53,7 @@ class RpcServerConnection(ServerConnection):
         predecessor: ServerConnection | None = None,
     ) -> None:
         super().__init__(manager, downstream, predecessor)
-        self._manager = manager
+        self.rpc_manager = manager
         self._protocol = protocol
         self._framer = Framer(protocol)
         self._put_off: list[bytes] = []
@@ -63,7 +63,7 @@ class RpcServerConnection(ServerConnection):
         self._most_unread_bytes = protocol.max_unread_bytes
         self._under_way_bytes = 0
         self._going = False
-        bound = protocol.pool is PoolMode.BOUND or manager.rpc.bind_upstream
+        bound = protocol.pool is PoolMode.BOUND or manager.spec.bind_upstream
         self.binding = RpcBinding(self) if bound else None
         """The upstream connection that is this client's alone, if it is to have one."""
         self._left = False
@@ -76,7 +76,7 @@ class RpcServerConnection(ServerConnection):
         if protocol is None or self._closing or self._going or self._left:
             return False
         self.stats.downstream_cx_active -= 1
-        self.hcm = self._manager = manager
+        self.manager = self.rpc_manager = manager
         self.stats = manager.stats
         self.stats.downstream_cx_active += 1
         self._rpc_stats = manager.rpc_stats
@@ -88,7 +88,7 @@ class RpcServerConnection(ServerConnection):
     # The wire's consumer.
 
     def on_connected(self) -> None:
-        begin_exchange(self._manager.exchange, self.wire, self._on_first)
+        begin_exchange(self.rpc_manager.exchange, self.wire, self._on_first)
 
     def _on_first(self, data: memoryview) -> None:
         """What comes behind the exchange of metadata."""
@@ -155,7 +155,7 @@ class RpcServerConnection(ServerConnection):
 
     def _start(self, request: RpcRequest) -> None:
         self.requests = stream_id = self.requests + 1
-        stream = RpcStream(self, self._manager, stream_id, request)
+        stream = RpcStream(self, self.rpc_manager, stream_id, request)
         self.streams[stream_id] = stream
         if request.kind is Kind.ONEWAY:
             self._rpc_stats.downstream_rq_oneway += 1
@@ -164,7 +164,7 @@ class RpcServerConnection(ServerConnection):
             self._crowded = True
             self.wire.pause_reading()
         stream.start(True)
-        limit = self.hcm.max_requests_per_connection
+        limit = self.manager.max_requests_per_connection
         if limit is not None and stream_id >= limit and not self._going:
             self.close_if_idle()
 
@@ -180,7 +180,7 @@ class RpcServerConnection(ServerConnection):
     def _on_unreadable(self, doing: str, error: Exception) -> None:
         """What this client says is too much for its protocol."""
         self._rpc_stats.protocol_exceptions += 1
-        self._manager.failures.tell(self._protocol, doing, error, "the client's connection ends")
+        self.rpc_manager.failures.tell(self._protocol, doing, error, "the client's connection ends")
         self.info.close_reason = f"{self._protocol.name}_exception"
         self._lose("protocol_exception", _DPE)
         self._shut()
@@ -228,7 +228,7 @@ class RpcServerConnection(ServerConnection):
         try:
             frame = self._frame_of(head, stream)
         except Exception as error:  # an extension's call: what one client's request leads to is not for others to bear
-            self._manager.failures.tell(self._protocol, "writing an answer", error, "the client's connection ends")
+            self.rpc_manager.failures.tell(self._protocol, "writing an answer", error, "the client's connection ends")
             self._on_exception(stream)
             return
         stream.bytes_sent = len(frame)
@@ -334,7 +334,7 @@ class RpcServerConnection(ServerConnection):
             if self._going:
                 self._shut()
                 return
-            self._idle_deadline = deadline = self.clock.now + self.hcm.idle_timeout_s
+            self._idle_deadline = deadline = self.clock.now + self.manager.idle_timeout_s
             if deadline < self.timer_due:
                 self.watch(deadline)
 
@@ -347,7 +347,7 @@ class RpcServerConnection(ServerConnection):
     def _shut(self) -> None:
         if not self._closing:
             self._closing = True
-            self.wire.close(flush=True, delay_s=self.hcm.delayed_close_timeout_s)
+            self.wire.close(flush=True, delay_s=self.manager.delayed_close_timeout_s)
 
     def close_if_idle(self) -> bool:
         if not self._going:

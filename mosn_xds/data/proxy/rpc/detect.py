@@ -65,7 +65,7 @@ class DetectingConnection(RpcServerConnection):
         self.binding = None
 
     def move(self, manager: "RpcManager", drain: "DrainState", owner: "Owner") -> bool:
-        mine = [protocol.key for protocol in self._manager.protocols]
+        mine = [protocol.key for protocol in self.rpc_manager.protocols]
         return mine == [protocol.key for protocol in manager.protocols] and super().move(manager, drain, owner)
 
     def on_data(self, data: bytes) -> None:
@@ -73,23 +73,23 @@ class DetectingConnection(RpcServerConnection):
             return
         found = self._detection.receive(data)
         if isinstance(found, RpcProtocol):
-            self._manager.stats.count(f"downstream_cx_detected.{found.name}")
+            self.rpc_manager.stats.count(f"downstream_cx_detected.{found.name}")
             self._protocol = found
-            heir = RpcServerConnection(self._manager, found, self._downstream, self)
+            heir = RpcServerConnection(self.rpc_manager, found, self._downstream, self)
             self.wire.consumer = heir
             self._downstream.replace(self, heir)
             heir.on_data(self._detection.prefix)
         elif found is _NO:
             self._refuse("protocol_unknown")
         elif self._head_deadline == NEVER:
-            self._head_deadline = self.clock.now + self._manager.rpc.detection_timeout_s
+            self._head_deadline = self.clock.now + self.rpc_manager.spec.detection_timeout_s
             self.watch(self._head_deadline)
 
     def _on_head_timeout(self) -> None:
         self._refuse("protocol_detection_timeout")
 
     def _refuse(self, why: str) -> None:
-        stats = self._manager.stats
+        stats = self.rpc_manager.stats
         stats.downstream_cx_rx_bytes_total += len(self._detection.prefix)
         stats.downstream_cx_protocol_error += 1
         stats.count(f"downstream_cx_{why}")

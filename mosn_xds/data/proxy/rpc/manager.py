@@ -1,62 +1,42 @@
 """The RPC proxy of one filter chain (Envoy's generic_proxy): built from its Spec, shared by its connections and streams.
 
-To its streams it is a connection manager like HTTP's: the same filters, routes with the same actions, access logs, statistics.
-Its own are the protocols, the route table's matcher trees, and how connections are served.
+A `ConnectionManager` like HTTP's: the same filters, routes with the same actions, access logs. Its own are the protocols, the
+route table's matcher trees, how connections are served, and what is counted of a call.
 """
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.base.stats import StatRegistry
 from mosn_xds.data.codec.rpc import RpcProtocol
 from mosn_xds.data.codec.rpc.failures import FailureLog
 from mosn_xds.data.match.rpc_routes import RpcTable
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.context import RpcRouteSlot, WorkerContext
 from mosn_xds.data.proxy.downstream import Downstream
-from mosn_xds.data.proxy.hcm import HttpConnectionManager
+from mosn_xds.data.proxy.manager import ConnectionManager
 from mosn_xds.data.proxy.rpc.calls import CallStats
 from mosn_xds.data.proxy.rpc.connection import RpcServerConnection
 from mosn_xds.data.proxy.rpc.detect import DetectingConnection
 from mosn_xds.data.proxy.rpc.plan import rpc_planner
 from mosn_xds.data.proxy.rpc.stats import RpcStats
 from mosn_xds.data.proxy.rpc.stream import RpcStream
-from mosn_xds.data.proxy.stats import HttpStats, ListenerHttpStats
 from mosn_xds.data.proxy.stream import Stream
-from mosn_xds.spec.filters import HttpFilter, RouterFilter
-from mosn_xds.spec.listener import HttpConnectionManager as HcmSpec
-from mosn_xds.spec.listener import MetadataExchange, TrafficDirection
+from mosn_xds.spec.filters import RouterFilter
+from mosn_xds.spec.listener import MetadataExchange
 from mosn_xds.spec.rpc import RpcProxy
 
-_ROUTER = HttpFilter("envoy.filters.generic.router", RouterFilter(suppress_envoy_headers=True))
+_ROUTER = RouterFilter(suppress_envoy_headers=True)
 
 
-class RpcManager(HttpConnectionManager):
-    """envoy.filters.network.generic_proxy at work; a `Terminal`. Raises ConfigError. `exchange` is the chain's, of metadata."""
+class RpcManager(ConnectionManager):
+    """envoy.filters.network.generic_proxy at work. Raises ConfigError. `exchange` is the chain's, of metadata."""
 
-    def __init__(
-        self,
-        spec: RpcProxy,
-        context: WorkerContext,
-        listener_prefix: str,
-        direction: TrafficDirection,
-        exchange: MetadataExchange | None = None,
-    ) -> None:
+    def __init__(self, spec: RpcProxy, context: WorkerContext, exchange: MetadataExchange | None = None) -> None:
         if not spec.protocols:
             raise ConfigError("no protocol")
-        filters = tuple(one for one in spec.filters if not isinstance(one.config, RouterFilter))
-        common = HcmSpec(
-            spec.stat_prefix,
-            (*filters, _ROUTER),
-            access_logs=spec.access_logs,
-            idle_timeout_s=spec.idle_timeout_s,
-            max_requests_per_connection=spec.max_requests_per_connection,
-            max_connection_duration_s=spec.max_connection_duration_s,
-            stream_idle_timeout_s=None,
-        )
         self.protocols: tuple[RpcProtocol, ...] = context.protocols.build(spec.protocols)
-        super().__init__(common, context, listener_prefix, direction)
-        self.rpc = spec
-        self.exchange = exchange
         self.rpc_stats = context.stats.group(RpcStats, spec.stat_prefix)
+        super().__init__(spec, context, self.rpc_stats, _ROUTER)
+        self.spec = spec
+        self.exchange = exchange
         self.failures = FailureLog()
         self.live = 0
         """Streams under way; some may have outlived the chain, as their connections go on elsewhere."""
@@ -67,12 +47,17 @@ class RpcManager(HttpConnectionManager):
         else:
             self.table = context.rpc_route_slot(spec.rds)
 
-    def stat_groups(self, stats: StatRegistry, listener_prefix: str) -> tuple[HttpStats, ListenerHttpStats]:
-        del listener_prefix
-        return stats.group(RpcStats, self.spec.stat_prefix), ListenerHttpStats("")
-
-    def request_ended(self, stream: Stream, connection: ServerConnection) -> None:
-        super().request_ended(stream, connection)
+    def request_ended(self, stream: Stream) -> None:
+        stats = self.rpc_stats
+        stats.downstream_rq_active -= 1
+        kind = stream.response_code // 100
+        if kind == 2:
+            stats.downstream_rq_2xx += 1
+        elif kind == 4:
+            stats.downstream_rq_4xx += 1
+        elif kind == 5:
+            stats.downstream_rq_5xx += 1
+        stats.downstream_rq_time.record((stream.duration_s or 0.0) * 1000)
         if isinstance(stream, RpcStream):
             self.calls.ended(stream)
 
@@ -95,4 +80,4 @@ class RpcManager(HttpConnectionManager):
 
     def __repr__(self) -> str:
         names = " ".join(protocol.name for protocol in self.protocols)
-        return f"<RpcManager {self.spec.stat_prefix} {names} {self.chain!r}>"
+        return f"<RpcManager {self.stat_prefix} {names} {self.chain!r}>"

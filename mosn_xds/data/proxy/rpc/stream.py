@@ -42,7 +42,7 @@ class RpcStream(Stream):
         self.rpc = request
         if owner.binding is not None:
             self.binding = owner.binding
-        self.manager = manager
+        self.rpc_manager = manager
         manager.live += 1
         self.failed = False
         """Whether what its client gets is an error."""
@@ -51,18 +51,18 @@ class RpcStream(Stream):
         self._begin(end)
         if not self.clear_route():
             return
-        if self.hcm.chain.on_request:
+        if self.manager.chain.on_request:
             self._run_request(0)
         else:
             self._forward()
 
     def clear_route(self) -> bool:
-        table = self.manager.table.current
+        table = self.rpc_manager.table.current
         self.route = self.target = None
         if table is None:
             self.reply(Reply(404, details="route_configuration_not_found", flags=_NR))
             return False
-        self.stable_random = self.hcm.random.getrandbits(62)
+        self.stable_random = self.manager.random.getrandbits(62)
         host = table.virtual_host(self.rpc)
         route = host.match(self.rpc, self.stable_random, self.connection.tls) if host is not None else None
         if route is not None:
@@ -72,7 +72,7 @@ class RpcStream(Stream):
         return True
 
     def _on_no_route(self) -> None:
-        self.hcm.stats.no_route += 1
+        self.manager.stats.no_route += 1
         self.reply(_NO_ROUTE)
 
     def reply(self, reply: Reply) -> None:
@@ -86,8 +86,11 @@ class RpcStream(Stream):
             return
         self._drop_router()
         self.local_reply_body = reply.body if why is None else why.encode()
-        self.manager.rpc_stats.downstream_rq_local += 1
+        self.rpc_manager.rpc_stats.downstream_rq_local += 1
         self.respond(RpcResponse.of(self.rpc.version, b"", self.rpc.id, status=reply.status), True)
+
+    def send_informational(self, head: ResponseHead) -> None:
+        """Other protocols have that."""
 
     def _send_head(self, head: ResponseHead) -> None:
         self.response_code = head.status
@@ -103,9 +106,9 @@ class RpcStream(Stream):
         self.bytes_received = len(self.rpc.frame)
         protocol = self.rpc.version.rpc
         if protocol is not None and not protocol.edits and self._was_edited():
-            self.manager.rpc_stats.downstream_rq_edit_ignored += 1
+            self.rpc_manager.rpc_stats.downstream_rq_edit_ignored += 1
         super()._finish()
-        self.manager.stream_ended()
+        self.rpc_manager.stream_ended()
 
     def _was_edited(self) -> bool:
         """Whether anybody has changed properties, of the call or of its answer."""

@@ -24,7 +24,7 @@ from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.data.proxy.tcp_proxy import TcpProxy, TcpSession
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.tcp import TcpConnection
-from mosn_xds.spec.listener import MetadataExchange, TrafficDirection
+from mosn_xds.spec.listener import MetadataExchange
 from mosn_xds.spec.listener import TcpProxy as TcpProxySpec
 from mosn_xds.spec.route import PathKind, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster
 from mosn_xds.spec.rpc import RpcMatcher, RpcOnMatch, RpcProxy, RpcRouteTable, RpcVirtualHost
@@ -35,16 +35,9 @@ _RETRY = RetryPolicy(retry_on=("connect-failure", "refused-stream"), num_retries
 class DetectingTcpProxy(TcpProxy):
     """A `Terminal`; see the module's text. Raises ConfigError."""
 
-    def __init__(
-        self,
-        spec: TcpProxySpec,
-        context: WorkerContext,
-        exchange: MetadataExchange | None,
-        listener_prefix: str,
-        direction: TrafficDirection,
-    ) -> None:
+    def __init__(self, spec: TcpProxySpec, context: WorkerContext, exchange: MetadataExchange | None) -> None:
         super().__init__(spec, context, exchange)
-        self.rpc = RpcManager(rpc_proxy(spec), context, listener_prefix, direction)
+        self.rpc = RpcManager(rpc_proxy(spec), context)
 
     def serve(self, downstream: Downstream) -> "DetectingSession":
         return DetectingSession(self, downstream)

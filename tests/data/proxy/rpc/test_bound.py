@@ -20,7 +20,6 @@ from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.data.upstream import rpc_binding
 from mosn_xds.spec.cluster import Breakers
-from mosn_xds.spec.listener import TrafficDirection
 from mosn_xds.spec.route import PathKind, RetryPolicy, Route, RouteAction, RouteMatch
 from mosn_xds.spec.rpc import ProtocolUse, RpcMatcher, RpcOnMatch, RpcProxy, RpcRouteTable, RpcVirtualHost
 from tests.data.proxy.tcp_stage import Client, Stage
@@ -73,7 +72,7 @@ class Scene(Stage):
         route = Route(RouteMatch(PathKind.PREFIX, ""), RouteAction(cluster="svc", **action))
         table = RpcRouteTable("t", (RpcVirtualHost("all", ("*",), RpcMatcher(no_match=RpcOnMatch(route))),))
         spec = RpcProxy("generic_proxy.test.", (ProtocolUse("x", "bolt"),), routes=table, bind_upstream=True)
-        self.manager = RpcManager(spec, self.context, "listener.", TrafficDirection.UNSPECIFIED)
+        self.manager = RpcManager(spec, self.context)
         self.manager.protocols = (protocol,)
 
     def join(self) -> Client:

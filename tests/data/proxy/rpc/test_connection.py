@@ -13,7 +13,6 @@ from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.proxy.rpc import connection
 from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.spec.common import FormatText, HeaderOps, HeaderValue
-from mosn_xds.spec.listener import TrafficDirection
 from mosn_xds.spec.route import PathKind, RetryPolicy, Route, RouteAction, RouteMatch
 from mosn_xds.spec.rpc import (
     ProtocolUse,
@@ -50,7 +49,7 @@ class Rpc:
         services = RpcMatchMap(RpcInput(RpcInputKind.SERVICE), (("shop.Cart", RpcOnMatch(route)),))
         table = RpcRouteTable("shop", (RpcVirtualHost("all", ("*",), RpcMatcher(services)),))
         proxy = RpcProxy("generic_proxy.shop.", (ProtocolUse("bolt", "bolt", options),), routes=table)
-        self.manager = RpcManager(proxy, self.stage.context, "listener.", TrafficDirection.UNSPECIFIED)
+        self.manager = RpcManager(proxy, self.stage.context)
 
     def client(self, **pair: Any) -> Client:
         return self.stage.client(terminal=self.manager, **pair)

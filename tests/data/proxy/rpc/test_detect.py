@@ -15,7 +15,7 @@ from mosn_xds.data.codec.rpc.dubbo.protocol import Dubbo
 from mosn_xds.data.proxy.rpc.detect import Detection, detect
 from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.data.proxy.rpc.tcp_detection import rpc_proxy
-from mosn_xds.spec.listener import TcpCluster, TcpProxy, TrafficDirection
+from mosn_xds.spec.listener import TcpCluster, TcpProxy
 from mosn_xds.spec.rpc import ProtocolUse
 from tests.data.proxy.tcp_stage import Stage
 from tests.data.upstream.harness import Upstream, World, run, settled
@@ -107,7 +107,7 @@ def play(story: Callable[[Stage, RpcManager, Upstream], Awaitable[None]], *, tim
         tcp = TcpProxy("test", (TcpCluster("svc"),), protocols=uses)
         spec = rpc_proxy(tcp)
         fields = {name: getattr(spec, name) for name in spec.__struct_fields__} | {"detection_timeout_s": timeout_s}
-        manager = RpcManager(type(spec)(**fields), stage.context, "listener.", TrafficDirection.UNSPECIFIED)
+        manager = RpcManager(type(spec)(**fields), stage.context)
         await story(stage, manager, upstream)
 
     run(main)
