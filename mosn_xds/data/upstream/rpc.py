@@ -19,7 +19,16 @@ from mosn_xds.base.chance import Random
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.stats import StatGroup
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
-from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcMessage, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import (
+    BadFrame,
+    FrameReader,
+    Kind,
+    PoolMode,
+    RpcMessage,
+    RpcProtocol,
+    RpcRequest,
+    RpcResponse,
+)
 from mosn_xds.data.codec.rpc.failures import FailureLog
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.net.peer_exchange import begin_exchange
@@ -31,8 +40,6 @@ from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 _LAST_ID = 0x7FFFFFFF
 """Ids are signed in some peers (Java's int)."""
 _JITTER = 0.15
-SLICE = 256
-"""Frames that are taken at once, of which a read may bring thousands: some 4 ms."""
 MOST_UNSENT_BYTES = 64 << 20
 """What may wait for a server that does not read, whoever has given it up by now; requests beyond are refused."""
 
@@ -120,12 +127,11 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
     """One connection of a `ConnectionPool`, and the consumer of its wire."""
 
     __slots__ = (
-        "_framer",
         "_heard",
         "_last_id",
         "_parts",
         "_protocol",
-        "_put_off",
+        "_reader",
         "_sent_oneway",
         "_single",
         "version",
@@ -134,15 +140,14 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
     def __init__(self, pool: ConnectionPool, parts: RpcParts, id: int) -> None:
         self._parts = parts
         self._protocol = parts.protocol
-        self._framer = Framer(parts.protocol)
         self._single = parts.protocol.pool is PoolMode.PING_PONG
         self._heard = False
         self._last_id = 0
-        self._put_off: list[bytes] = []
         self._sent_oneway: list[RpcStream] = []
         self.version = parts.protocol.version
         expected = 1 if self._single else pool.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         super().__init__(pool, id, expected)
+        self._reader = FrameReader(parts.protocol, self.wire, self.settings.reactor.timers)
 
     def on_connected(self) -> None:
         begin_exchange(self.settings.spec.metadata_exchange, self.wire, self._on_first)
@@ -263,47 +268,45 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         self._heard = True
         if self._keepalive is not None:
             self._keepalive.heard()
-        try:
-            frames = self._framer.receive(data)
-        except Exception as error:  # an extension's call
-            self._on_exception("in frame_bytes", error)
-            return
-        if self._put_off:
-            self._put_off += frames
-        else:
-            self._serve(frames)
+        self._reader.receive(data, self)
         self._meter.count_bytes(self.wire)
 
-    def _serve(self, frames: list[bytes]) -> None:
-        """Take so many frames that nobody else has to wait for long; the rest a moment later."""
-        for number, frame in enumerate(frames):
-            if number == SLICE:
-                self._put_off = frames[number:]
-                self.wire.pause_reading()
-                self.settings.reactor.timers.arm(0.0, self._go_on_reading)
-                return
-            try:
-                message = self._protocol.from_server(frame)
-            except BadFrame as error:
-                self._on_bad(str(error))
-                return
-            except Exception as error:  # an extension's call
-                self._on_exception("in from_server", error)
-                return
-            if isinstance(message, RpcResponse) and message.kind is Kind.RESPONSE:
-                self._on_response(message, len(frame))
-            else:
-                self._on_other(message.kind, message)
-            if self._over:
-                return
-        if self._framer.bad:
-            self._on_bad(self._framer.bad)
+    # The sink of its reader.
 
-    def _go_on_reading(self) -> None:
-        frames, self._put_off = self._put_off, []
+    def on_turn(self) -> None:
         if not self._over:
-            self.wire.resume_reading()
-            self._serve(frames)
+            self._reader.go_on(self)
+
+    def take(self, frame: bytes) -> bool:
+        try:
+            message = self._protocol.from_server(frame)
+        except BadFrame as error:
+            self.on_bad_frame(str(error))
+            return False
+        except Exception as error:  # an extension's call
+            self.on_unreadable("in from_server", error)
+            return False
+        if isinstance(message, RpcResponse) and message.kind is Kind.RESPONSE:
+            self._on_response(message, len(frame))
+        else:
+            self._on_other(message.kind, message)
+        return not self._over
+
+    def on_bad_frame(self, reason: str) -> None:
+        del reason
+        self._parts.stats.decoding_error += 1
+        self._give_up()
+
+    def on_unreadable(self, doing: str, error: Exception) -> None:
+        self._parts.stats.protocol_exceptions += 1
+        self._parts.failures.tell(self._protocol, doing, error, f"{self!r} ends, and with it its calls")
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self.settings.stats.upstream_cx_protocol_error += 1
+        if not self._over:
+            self._fail_all(ResetReason.PROTOCOL_ERROR)
+            self.wire.close(flush=False)
 
     def _on_response(self, response: RpcResponse, size: int) -> None:
         stream = self._find(response)
@@ -337,24 +340,6 @@ class RpcConnection(MultiplexedConnection[RpcStream]):
         """The server said something of its own accord: to whom, among many clients?"""
         del message
         self._parts.stats.push_dropped += 1
-
-    def _on_bad(self, reason: str) -> None:
-        """What the peer says cannot be read; nothing after it can, either."""
-        del reason
-        self._parts.stats.decoding_error += 1
-        self._give_up()
-
-    def _on_exception(self, doing: str, error: Exception) -> None:
-        """What the peer says may be right, but not for this protocol."""
-        self._parts.stats.protocol_exceptions += 1
-        self._parts.failures.tell(self._protocol, doing, error, f"{self!r} ends, and with it its calls")
-        self._give_up()
-
-    def _give_up(self) -> None:
-        self.settings.stats.upstream_cx_protocol_error += 1
-        if not self._over:
-            self._fail_all(ResetReason.PROTOCOL_ERROR)
-            self.wire.close(flush=False)
 
     # Time.
 

@@ -81,7 +81,7 @@ MUTANTS = [
         Swap(f"{_CONNECTION}.send_head", "stream.rpc.kind is Kind.ONEWAY", "False"),
         "test_one_way",
     ),
-    mutant("what is no frame is passed over", Returns(f"{_CONNECTION}._on_bad", "None"), "test_bad_frames"),
+    mutant("what is no frame is passed over", Returns(f"{_CONNECTION}.on_bad_frame", "None"), "test_bad_frames"),
     mutant("calls are not counted", Returns("data.proxy.rpc.calls:CallStats.ended", "None"), "test_statistics"),
     mutant(
         "a client that goes leaves its requests",

@@ -78,7 +78,7 @@ MUTANTS = [
     ),
     mutant(
         "an upstream that is read-only is broken",
-        Swap("data.upstream.rpc:RpcConnection._on_other", "self._go_away()", "self._on_bad('')"),
+        Swap("data.upstream.rpc:RpcConnection._on_other", "self._go_away()", "self.on_bad_frame('')"),
         "test_upstream_read_only",
     ),
     mutant(

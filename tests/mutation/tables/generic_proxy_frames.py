@@ -11,7 +11,7 @@ _CONNECTION = "data.proxy.rpc.connection:RpcServerConnection"
 MUTANTS = [
     mutant(
         "what is no frame is passed over",
-        Returns(f"{_CONNECTION}._on_bad", "None"),
+        Returns(f"{_CONNECTION}.on_bad_frame", "None"),
         "test_bad_frames",
         "test_before_a_bad_frame",
         "test_counted",
@@ -19,7 +19,7 @@ MUTANTS = [
     ),
     mutant(
         "frames that are none are not counted",
-        Swap(f"{_CONNECTION}._on_bad", "stats.downstream_rq_decoding_error += 1", "pass"),
+        Swap(f"{_CONNECTION}.on_bad_frame", "stats.downstream_rq_decoding_error += 1", "pass"),
         "test_counted",
     ),
     mutant(

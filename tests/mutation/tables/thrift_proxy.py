@@ -93,7 +93,7 @@ MUTANTS = [
     ),
     mutant(
         "what is no frame is passed over",
-        Returns(f"{_CONNECTION}._on_bad", "None"),
+        Returns(f"{_CONNECTION}.on_bad_frame", "None"),
         "test_bad_frames",
         "test_long_name",
         "test_reply_from_client",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from mosn_xds.base.errors import ResponseFlag
 from mosn_xds.data.codec.head import Fields, ResponseHead
-from mosn_xds.data.codec.rpc import BadFrame, Framer, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
+from mosn_xds.data.codec.rpc import BadFrame, FrameReader, Kind, PoolMode, RpcProtocol, RpcRequest, RpcResponse
 from mosn_xds.data.net.peer_exchange import begin_exchange
 from mosn_xds.data.proxy.connection import ServerConnection
 from mosn_xds.data.proxy.rpc.stream import RpcStream
@@ -33,16 +33,14 @@ MOST_STREAMS: Final = 4096
 """Requests of one connection under way, beyond which it is not read from."""
 MOST_BYTES: Final = 64 << 20
 """The same for the bytes of their frames, which are kept until they are answered."""
-SLICE: Final = 256
-"""Frames that are taken at once, of which a read may bring thousands: some 8 ms."""
 
 
 class RpcServerConnection(ServerConnection):
     """See the module's text."""
 
     __slots__ = (
-        "_crowded", "_framer", "_going", "_left", "_most_streams", "_most_unread_bytes", "_protocol", "_put_off",
-        "_rpc_stats", "_under_way_bytes", "binding", "rpc_manager",
+        "_going", "_left", "_most_streams", "_most_unread_bytes", "_protocol", "_reader", "_rpc_stats",
+        "_under_way_bytes", "binding", "rpc_manager",
     )  # fmt: skip
 
     def __init__(
@@ -55,10 +53,8 @@ class RpcServerConnection(ServerConnection):
         super().__init__(manager, downstream, predecessor)
         self.rpc_manager = manager
         self._protocol = protocol
-        self._framer = Framer(protocol)
-        self._put_off: list[bytes] = []
+        self._reader = FrameReader(protocol, self.wire, self.timers)
         self._rpc_stats = manager.rpc_stats
-        self._crowded = False
         self._most_streams = MOST_STREAMS if protocol.has_ids else 1
         self._most_unread_bytes = protocol.max_unread_bytes
         self._under_way_bytes = 0
@@ -99,46 +95,23 @@ class RpcServerConnection(ServerConnection):
         self.stats.downstream_cx_rx_bytes_total += len(data)
         if self._closing:
             return
-        try:
-            frames = self._framer.receive(data)
-        except Exception as error:  # an extension's call
-            self._on_unreadable("in frame_bytes", error)
-            return
-        if self._put_off:
-            self._put_off += frames
-        else:
-            self._serve(frames)
+        self._reader.receive(data, self)
 
-    def _serve(self, frames: list[bytes]) -> None:
-        """Take so many frames that nobody else has to wait for long; the rest a moment later, or when there is room."""
-        for number, frame in enumerate(frames):
-            if self._crowded or number == SLICE:
-                self._put_off = frames[number:]
-                self.wire.pause_reading()
-                if not self._crowded:
-                    self.timers.arm(0.0, self._go_on)
-                return
-            if not self._take(frame):
-                return
-        if self._framer.bad:
-            self._on_bad(self._framer.bad)
+    # The sink of its reader.
 
-    def _go_on(self) -> None:
-        frames, self._put_off = self._put_off, []
-        if frames and not self._closing:
-            self.wire.resume_reading()
-            self._serve(frames)
+    def on_turn(self) -> None:
+        if not self._closing:
+            self._reader.go_on(self)
 
-    def _take(self, frame: bytes) -> bool:
-        """Serve a frame; False if the next one is not to be looked at."""
+    def take(self, frame: bytes) -> bool:
         protocol = self._protocol
         try:
             message = protocol.from_client(frame)
         except BadFrame as error:
-            self._on_bad(str(error))
+            self.on_bad_frame(str(error))
             return False
         except Exception as error:  # an extension's call
-            self._on_unreadable("in from_client", error)
+            self.on_unreadable("in from_client", error)
             return False
         kind = message.kind
         if isinstance(message, RpcRequest):
@@ -160,16 +133,14 @@ class RpcServerConnection(ServerConnection):
         if request.kind is Kind.ONEWAY:
             self._rpc_stats.downstream_rq_oneway += 1
         self._under_way_bytes = under_way = self._under_way_bytes + len(request.frame)
-        if (under_way >= MOST_BYTES or len(self.streams) >= self._most_streams) and not self._crowded:
-            self._crowded = True
-            self.wire.pause_reading()
+        if (under_way >= MOST_BYTES or len(self.streams) >= self._most_streams) and not self._reader.held:
+            self._reader.hold()
         stream.start(True)
         limit = self.manager.max_requests_per_connection
         if limit is not None and stream_id >= limit and not self._going:
             self.close_if_idle()
 
-    def _on_bad(self, reason: str) -> None:
-        """Nothing more can be read from this client."""
+    def on_bad_frame(self, reason: str) -> None:
         stats = self._rpc_stats
         stats.downstream_rq_decoding_error += 1
         stats.downstream_cx_protocol_error += 1
@@ -177,8 +148,7 @@ class RpcServerConnection(ServerConnection):
         self._lose("downstream_protocol_error", _DPE)
         self._shut()
 
-    def _on_unreadable(self, doing: str, error: Exception) -> None:
-        """What this client says is too much for its protocol."""
+    def on_unreadable(self, doing: str, error: Exception) -> None:
         self._rpc_stats.protocol_exceptions += 1
         self.rpc_manager.failures.tell(self._protocol, doing, error, "the client's connection ends")
         self.info.close_reason = f"{self._protocol.name}_exception"
@@ -322,11 +292,8 @@ class RpcServerConnection(ServerConnection):
         left = len(self.streams)
         if isinstance(stream, RpcStream):
             self._under_way_bytes -= len(stream.rpc.frame)
-        if self._crowded and left <= self._most_streams // 2 and self._under_way_bytes < MOST_BYTES // 2:
-            self._crowded = False
-            self.wire.resume_reading()
-            if self._put_off:
-                self.timers.arm(0.0, self._go_on)
+        if self._reader.held and left <= self._most_streams // 2 and self._under_way_bytes < MOST_BYTES // 2:
+            self._reader.release(self)
         if not left:
             if self._left:
                 self._end()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from mosn_xds.data.codec.rpc import PoolMode, RpcProtocol
+from mosn_xds.data.codec.rpc import PoolMode, RpcProtocol, reader
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
 from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.proxy.rpc import connection
@@ -297,7 +297,7 @@ def test_client_that_leaves_gives_its_calls_up() -> None:
 def test_client_with_too_many_calls_under_way_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 200
     monkeypatch.setattr(connection, "MOST_STREAMS", most)
-    monkeypatch.setattr(connection, "SLICE", 50)
+    monkeypatch.setattr(reader, "SLICE", 50)
 
     async def story(rpc: Rpc) -> None:
         client = rpc.client()

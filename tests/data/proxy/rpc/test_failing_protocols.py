@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import trio
 
-from mosn_xds.data.codec.rpc import RpcMessage, RpcRequest
+from mosn_xds.data.codec.rpc import RpcMessage, RpcRequest, reader
 from mosn_xds.data.codec.rpc.bolt.options import BoltOptions
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
-from mosn_xds.data.upstream import rpc as upstream_rpc
 from mosn_xds.spec.route import RetryPolicy
 from tests.data.proxy.rpc.test_connection import CART, NOT_THERE, Frames, Rpc, call, id_of, status_of
 from tests.data.upstream.harness import World, run
@@ -163,7 +162,7 @@ def test_calls_of_such_a_connection_are_tried_again_where_their_route_says_so() 
 
 
 def test_a_response_that_cannot_be_read_among_many_that_came_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_rpc, "SLICE", 2)
+    monkeypatch.setattr(reader, "SLICE", 2)
 
     async def story(rpc: Rpc, bad: Frames, good: Frames) -> None:
         await good.say(*(call(id) for id in range(1, 7)))
