@@ -60,7 +60,7 @@ class NoWire:
 
     bytes_received = bytes_sent = 0
     local_address = Address("127.0.0.1", 1)
-    error = None
+    error = tls = None
 
     def write(self, data: bytes) -> None:
         self.bytes_sent += len(data)
@@ -103,7 +103,9 @@ def connected_cluster(balancing: Balancing, hosts: int, breakers: Breakers) -> C
     cluster = manager.get("svc")
     assert cluster is not None
     connections: list[Http1Connection] = []
-    with mock.patch("mosn_xds.data.upstream.http1.dial", lambda _, __, connection, ___: _dial(connections, connection)):
+    with mock.patch(
+        "mosn_xds.data.upstream.connection.dial", lambda _, __, connection, *___: _dial(connections, connection)
+    ):
         for host in cluster.hosts:
             handler = Handler()
             cluster.open_stream(host, handler, Version.HTTP11)

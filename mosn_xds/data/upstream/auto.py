@@ -7,43 +7,32 @@ it hands its wire and its figures to a connection of the protocol that was chose
 
 from collections.abc import Iterator
 
+from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.http1 import Http1Options
-from mosn_xds.data.net.consumer import CloseReason
-from mosn_xds.data.net.dial import dial
 from mosn_xds.data.upstream.api import StreamHandler, UpstreamStream
-from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
+from mosn_xds.data.upstream.connection import Dialed, PooledConnection
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.http1 import Http1Connection
 from mosn_xds.data.upstream.http2 import Http2Connection
 from mosn_xds.data.upstream.http2_parts import Http2Parts, streams_of_a_new_connection
-from mosn_xds.data.upstream.meter import ConnectionMeter
-from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 
 _HTTP2 = b"h2"
 
 
-class UndecidedConnection:
-    """See the module: a `PooledConnection` that never has room, and the consumer of its wire until that is connected."""
+class UndecidedConnection(PooledConnection):
+    """See the module's text. It never has room for a stream."""
 
-    __slots__ = ("_dial", "_http1", "_http2", "_id", "_meter", "_over", "_pool", "expected_streams", "wire")
-
-    free_streams = 0
-    idle_since_s = 0.0
-    active_streams = 0
+    __slots__ = ("_http1", "_http2")
 
     def __init__(self, pool: ConnectionPool, http1: Http1Options, http2: Http2Parts, id: int) -> None:
-        settings = pool.settings
-        self._pool = pool
         self._http1 = http1
         self._http2 = http2
-        self._id = id
-        self._over = False
-        self.expected_streams = streams_of_a_new_connection(settings.spec, http2.options)
-        self._meter = ConnectionMeter(
-            pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
-        )
-        self._dial = settings.dial_options(pool.host.address)
-        self.wire = dial(settings.reactor, pool.host.address, self, self._dial, pool.secure)
+        super().__init__(pool, id, streams_of_a_new_connection(pool.settings.spec, http2.options))
+
+    @property
+    def active_streams(self) -> int:
+        return 0
 
     # For the pool.
 
@@ -55,8 +44,7 @@ class UndecidedConnection:
 
     def close(self) -> None:
         if not self._over:
-            self._over = True
-            self._pool.on_closed(self)
+            self._leave()
             self.wire.close(flush=False)
 
     # For the wire.
@@ -65,25 +53,16 @@ class UndecidedConnection:
         dialed = Dialed(self.wire, self._meter, self._dial)
         successor: Http1Connection | Http2Connection
         if self.wire.alpn == _HTTP2:
-            successor = Http2Connection(self._pool, self._http2, self._id, dialed)
+            successor = Http2Connection(self._pool, self._http2, self.id, dialed)
         else:
-            successor = Http1Connection(self._pool, self._http1, self._id, dialed)
+            successor = Http1Connection(self._pool, self._http1, self.id, dialed)
         self.wire.consumer = successor
         self._pool.on_negotiated(self, successor)
         successor.on_connected()
 
-    def on_closed(self, reason: CloseReason) -> None:
-        settings = self._pool.settings
-        wire = self.wire
-        if not self._over:
-            self._over = True
-            self._pool.on_closed(self)
-        self._meter.connect_failed(reason)
-        if is_bind_error(wire, self._dial):
-            settings.stats.bind_errors += 1
-        self._meter.closed(wire, reason, active=False, now_s=settings.reactor.clock.now)
-        failure, detail = connect_failure(wire, reason, self._pool.host.address, self._dial)
-        self._pool.on_connect_failure(self, failure, detail)
+    def _fail_all(self, reason: ResetReason) -> None:
+        del reason
+        self._leave()
 
     def on_data(self, data: bytes) -> None:
         """Nothing comes before `on_connected`, and then it is the successor's."""
@@ -98,7 +77,7 @@ class UndecidedConnection:
         """As above."""
 
     def __repr__(self) -> str:
-        return f"<UndecidedConnection {self._id} to {self._pool.host.text}>"
+        return f"<UndecidedConnection {self.id} to {self.host.text}>"
 
 
 def auto_pool(

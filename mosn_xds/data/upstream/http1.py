@@ -19,15 +19,11 @@ from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.events import BadResponse, Data, Event, Informational, ResponseStarted, StreamReset, Trailers
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
 from mosn_xds.data.codec.http1 import HeaderKeyFormat, Http1ClientCodec, Http1Options
-from mosn_xds.data.net.consumer import CloseReason
-from mosn_xds.data.net.dial import dial
-from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import Stale, StreamHandler
-from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
+from mosn_xds.data.upstream.connection import Dialed, PooledConnection
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.data.upstream.meter import ConnectionMeter
-from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 from mosn_xds.spec.cluster import Cluster
 from mosn_xds.spec.listener import HeaderCase
 
@@ -133,60 +129,19 @@ class Http1Stream:
         return f"<Http1Stream {self._id} {state} to {self.host.text}>"
 
 
-class Http1Connection:
-    """One connection of a `ConnectionPool`, and the consumer of its wire."""
+class Http1Connection(PooledConnection):
+    """See the module's text."""
 
-    expected_streams = 1
-
-    __slots__ = (
-        "_connected",
-        "_dial",
-        "_draining",
-        "_duration_timer",
-        "_meter",
-        "_over",
-        "_pool",
-        "_stream",
-        "_streams_left",
-        "_was_active",
-        "codec",
-        "free_streams",
-        "host",
-        "id",
-        "idle_since_s",
-        "local",
-        "settings",
-        "wire",
-    )
+    __slots__ = ("_stream", "_streams_left", "codec")
 
     def __init__(
         self, pool: ConnectionPool, codec_options: Http1Options, id: int, dialed: Dialed | None = None
     ) -> None:
-        settings = pool.settings
-        self._pool = pool
-        self.settings: PoolSettings = settings
-        self.host: Host = pool.host
-        self.id = id
-        self.local = ""
         self.codec = Http1ClientCodec(codec_options)
-        self.free_streams = 0
-        self.idle_since_s = 0.0
         self._stream: Http1Stream | None = None
-        self._streams_left = settings.spec.max_requests_per_connection or 0
-        self._connected = False
-        self._draining = False
-        self._over = False
-        self._was_active = False
-        self._duration_timer: Timer | None = None
-        settings.stats.upstream_cx_http1_total += 1
-        if dialed is not None:
-            self.wire, self._meter, self._dial = dialed
-            return
-        self._meter = ConnectionMeter(
-            pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
-        )
-        self._dial = settings.dial_options(pool.host.address)
-        self.wire = dial(settings.reactor, pool.host.address, self, self._dial, pool.secure)
+        self._streams_left = pool.settings.spec.max_requests_per_connection or 0
+        pool.settings.stats.upstream_cx_http1_total += 1
+        super().__init__(pool, id, 1, dialed)
 
     @property
     def active_streams(self) -> int:
@@ -232,19 +187,6 @@ class Http1Connection:
 
     # For the wire.
 
-    def on_connected(self) -> None:
-        self._connected = True
-        settings = self.settings
-        now = settings.reactor.clock.now
-        self._meter.connected(now)
-        self.local = str(self.wire.local_address or "")
-        self.idle_since_s = now
-        self.free_streams = 1
-        duration_s = settings.spec.max_connection_duration_s
-        if duration_s:
-            self._duration_timer = settings.reactor.timers.arm(duration_s, self._on_max_duration)
-        self._pool.on_connected(self)
-
     def on_data(self, data: bytes) -> None:
         stream = self._stream
         if stream is not None:
@@ -264,25 +206,6 @@ class Http1Connection:
         if stream.connection is not None:
             self._fail(stream, ResetReason.CONNECTION_TERMINATION)
 
-    def on_closed(self, reason: CloseReason) -> None:
-        settings = self.settings
-        stream = self._stream
-        if stream is not None:
-            local = reason is CloseReason.HANDLER_FAILED
-            self._fail(stream, ResetReason.LOCAL_RESET if local else ResetReason.CONNECTION_TERMINATION)
-        elif not self._over:
-            self._leave()
-        wire = self.wire
-        if not self._connected:
-            self._meter.connect_failed(reason)
-            if is_bind_error(wire, self._dial):
-                settings.stats.bind_errors += 1
-        self._meter.closed(wire, reason, active=self._was_active, now_s=settings.reactor.clock.now)
-        self.codec.close()
-        if not self._connected:
-            failure, detail = connect_failure(wire, reason, self.host.address, self._dial)
-            self._pool.on_connect_failure(self, failure, detail)
-
     def on_above_high_water(self) -> None:
         handler = self._stream.handler if self._stream is not None else None
         if handler is not None:
@@ -294,6 +217,9 @@ class Http1Connection:
         if handler is not None:
             self.settings.stats.upstream_flow_control_drained_total += 1
             handler.on_upstream_below_low_water()
+
+    def release(self) -> None:
+        self.codec.close()
 
     # Inside.
 
@@ -342,6 +268,13 @@ class Http1Connection:
             self.free_streams = 1
             self._pool.on_room(self)
 
+    def _fail_all(self, reason: ResetReason) -> None:
+        stream = self._stream
+        if stream is not None:
+            self._fail(stream, reason)
+        else:
+            self._leave()
+
     def _fail(self, stream: Http1Stream, reason: ResetReason) -> None:
         """The exchange ends early, and with it the connection."""
         handler = stream.handler
@@ -371,20 +304,6 @@ class Http1Connection:
         stream.detach()
         self._stream = None
         self._pool.on_stream_end()
-
-    def _leave(self, *, active: bool = False) -> None:
-        """This connection takes no more streams and will close."""
-        self._over = True
-        self._was_active = active
-        self.free_streams = 0
-        if self._duration_timer is not None:
-            self._duration_timer.cancel()
-            self._duration_timer = None
-        self._pool.on_closed(self)
-
-    def _on_max_duration(self) -> None:
-        self.settings.stats.upstream_cx_max_duration_reached += 1
-        self.drain()
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "busy" if self._stream else "ready" if self._connected else "connecting"

@@ -30,11 +30,12 @@ from mosn_xds.data.codec.head import RequestHead
 from mosn_xds.data.codec.http2 import ErrorCode, Http2ClientCodec
 from mosn_xds.data.net.keepalive import Keepalive
 from mosn_xds.data.upstream.api import Stale, StreamHandler
+from mosn_xds.data.upstream.connection import Dialed
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.http2_parts import Http2Parts, streams_of_a_new_connection
 from mosn_xds.data.upstream.http2_stream import Http2Stream
 from mosn_xds.data.upstream.multiplexed import MultiplexedConnection
-from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool, PoolSettings
 
 _REFUSED = ResetReason.REMOTE_REFUSED
 _TERMINATED = ResetReason.CONNECTION_TERMINATION

@@ -1,8 +1,8 @@
 """A connection to an upstream that carries many streams at once: all that does not depend on its protocol.
 
-`MultiplexedConnection` is a connection of a `ConnectionPool` and the consumer of its wire. It keeps the streams, the room
-for more of them, the figures, the maximal duration, back-pressure of requests, and the end. What the protocol adds is in a
-class below it: how a request becomes bytes, what bytes mean, what has to be said before the connection closes.
+`MultiplexedConnection` adds to a `PooledConnection` the streams, the room for more of them, signs of life, back-pressure of
+requests, and what becomes of streams when the connection ends. What the protocol adds is in a class below it: how a request
+becomes bytes, what bytes mean, what has to be said before the connection closes.
 
 The end of a connection. GOAWAY, a drain, `max_requests_per_connection` and the maximal duration let the streams that are
 there finish. A stream that a peer which has said GOAWAY refuses, and one of which the peer's system has not acknowledged a
@@ -15,16 +15,12 @@ from typing import Generic, TypeVar
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.data.codec.head import Fields, RequestHead, Version
-from mosn_xds.data.net.consumer import CloseReason
-from mosn_xds.data.net.dial import dial
 from mosn_xds.data.net.keepalive import Keepalive
-from mosn_xds.data.net.timers import Timer
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.upstream.api import Stale, StreamHandler
-from mosn_xds.data.upstream.connect_failure import connect_failure, is_bind_error
+from mosn_xds.data.upstream.connection import Dialed, PooledConnection
 from mosn_xds.data.upstream.host import Host
-from mosn_xds.data.upstream.meter import ConnectionMeter
-from mosn_xds.data.upstream.pool import ConnectionPool, Dialed, PoolSettings
+from mosn_xds.data.upstream.pool import ConnectionPool
 
 UNLIMITED_STREAMS = 1 << 29
 """Envoy's default for the streams of a connection in its life."""
@@ -79,68 +75,21 @@ class MultiplexedStream:
 S = TypeVar("S", bound=MultiplexedStream)
 
 
-class MultiplexedConnection(Generic[S]):
+class MultiplexedConnection(PooledConnection, Generic[S]):
     """See the module's text."""
 
-    __slots__ = (
-        "_connected",
-        "_dial",
-        "_draining",
-        "_duration_timer",
-        "_full_wire",
-        "_going_away",
-        "_keepalive",
-        "_limit",
-        "_meter",
-        "_over",
-        "_pool",
-        "_streams",
-        "_streams_left",
-        "_was_active",
-        "expected_streams",
-        "free_streams",
-        "host",
-        "id",
-        "idle_since_s",
-        "local",
-        "settings",
-        "wire",
-    )
+    __slots__ = ("_full_wire", "_going_away", "_keepalive", "_limit", "_streams", "_streams_left")
 
     def __init__(self, pool: ConnectionPool, id: int, expected_streams: int, dialed: Dialed | None = None) -> None:
-        settings = pool.settings
-        self._pool = pool
-        self.settings: PoolSettings = settings
-        self.host: Host = pool.host
-        self.id = id
-        self.local = ""
-        self._streams_left = settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
-        self.expected_streams = expected_streams
-        self.free_streams = 0
-        self.idle_since_s = 0.0
+        self._streams_left = pool.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         self._limit = expected_streams  # until the peer says something else
         self._streams: dict[int, S] = {}
-        self._connected = False
-        self._draining = False
         self._full_wire = False
         self._going_away = False  # the peer has said GOAWAY
-        self._over = False
-        self._was_active = False
-        self._duration_timer: Timer | None = None
         self._keepalive: Keepalive | None = None
-        if dialed is not None:
-            self.wire, self._meter, self._dial = dialed
-            return
-        self._meter = ConnectionMeter(
-            pool.host, settings.stats, settings.breaker.connections, settings.reactor.clock.now
-        )
-        self._dial = settings.dial_options(pool.host.address)
-        self.wire = dial(settings.reactor, pool.host.address, self, self._dial, pool.secure)
+        super().__init__(pool, id, expected_streams, dialed)
 
     # What protocols do differently.
-
-    def on_data(self, data: bytes) -> None:
-        raise NotImplementedError
 
     def make_stream(self, handler: StreamHandler, reused: bool) -> S:
         raise NotImplementedError
@@ -151,9 +100,6 @@ class MultiplexedConnection(Generic[S]):
 
     def before_close(self) -> None:
         """No stream is left: write what the protocol has still to say."""
-
-    def release(self) -> None:
-        """The connection is over: let go of the codec."""
 
     @property
     def active_streams(self) -> int:
@@ -197,40 +143,14 @@ class MultiplexedConnection(Generic[S]):
     # For the wire.
 
     def on_connected(self) -> None:
-        self._connected = True
-        settings = self.settings
-        now = settings.reactor.clock.now
-        self._meter.connected(now)
-        self.local = str(self.wire.local_address or "")
-        self.idle_since_s = now
-        self.free_streams = self.expected_streams
-        if settings.spec.max_connection_duration_s:
-            self._duration_timer = settings.reactor.timers.arm(
-                settings.spec.max_connection_duration_s, self._on_max_duration
-            )
         self._keepalive = self.make_keepalive()
-        self._pool.on_connected(self)
+        super().on_connected()
 
     def on_eof(self) -> None:
         self._meter.by_peer = True
         if not self._over:
             self._fail_all(_TERMINATED)
             self.wire.close()
-
-    def on_closed(self, reason: CloseReason) -> None:
-        settings = self.settings
-        if not self._over:
-            self._fail_all(ResetReason.LOCAL_RESET if reason is CloseReason.HANDLER_FAILED else _TERMINATED)
-        wire = self.wire
-        if not self._connected:
-            self._meter.connect_failed(reason)
-            if is_bind_error(wire, self._dial):
-                settings.stats.bind_errors += 1
-        self._meter.closed(wire, reason, active=self._was_active, now_s=settings.reactor.clock.now)
-        self.release()
-        if not self._connected:
-            failure, detail = connect_failure(wire, reason, self.host.address, self._dial)
-            self._pool.on_connect_failure(self, failure, detail)
 
     def on_above_high_water(self) -> None:
         self._full_wire = True
@@ -247,7 +167,6 @@ class MultiplexedConnection(Generic[S]):
     # Streams' ends.
 
     def _fail_all(self, reason: ResetReason) -> None:
-        """The connection is lost, and every stream with it."""
         streams = tuple(self._streams.values())
         lost = reason is _TERMINATED
         wire = self.wire
@@ -305,17 +224,10 @@ class MultiplexedConnection(Generic[S]):
             self._pool.on_full(self)
 
     def _leave(self, *, active: bool = False) -> None:
-        """This connection takes no more streams and will close."""
-        self._over = True
-        self._was_active = active
-        self.free_streams = 0
-        if self._duration_timer is not None:
-            self._duration_timer.cancel()
-            self._duration_timer = None
         if self._keepalive is not None:
             self._keepalive.close()
             self._keepalive = None
-        self._pool.on_closed(self)
+        super()._leave(active=active)
 
     def _go_away(self) -> None:
         """The peer takes no more streams."""
@@ -343,11 +255,6 @@ class MultiplexedConnection(Generic[S]):
         if not self._over:
             self._fail_all(_TERMINATED)
             self.wire.close(flush=False)
-
-    def _on_max_duration(self) -> None:
-        self._duration_timer = None
-        self.settings.stats.upstream_cx_max_duration_reached += 1
-        self.drain()
 
     def __repr__(self) -> str:
         name = type(self).__name__

@@ -15,7 +15,7 @@ Idle connections have no timer each: the pool sweeps once per idle time-out, so 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mosn_xds.base.errors import ResetReason
 from mosn_xds.base.sockets import family_of
@@ -23,15 +23,14 @@ from mosn_xds.data.net.dial import DialOptions, Preamble
 from mosn_xds.data.net.reactor import Reactor
 from mosn_xds.data.net.secure_wire import Securing
 from mosn_xds.data.net.timers import Timer
-from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.upstream.breaker import Breaker
-from mosn_xds.data.upstream.meter import ConnectionMeter
 from mosn_xds.data.upstream.stats import ClusterStats
 from mosn_xds.spec.cluster import Cluster as ClusterSpec
 from mosn_xds.spec.common import Address
 
 if TYPE_CHECKING:
-    from mosn_xds.data.upstream.api import PendingStream, StreamHandler, UpstreamStream
+    from mosn_xds.data.upstream.api import PendingStream, StreamHandler
+    from mosn_xds.data.upstream.connection import PooledConnection
     from mosn_xds.data.upstream.host import Host
 
 
@@ -82,40 +81,6 @@ class PoolSettings:
         if source is None or family_of(source.host) == family_of(address.host):
             return self._dial
         return self._dial_other_family
-
-
-class Dialed(NamedTuple):
-    """What a connection takes over from the one that was made before its protocol was known."""
-
-    wire: Wire
-    meter: ConnectionMeter
-    options: DialOptions
-
-
-class PooledConnection(Protocol):
-    """A connection as its pool sees it. It calls the pool's `on_*` methods."""
-
-    free_streams: int
-    """How many more streams it takes at once; 0 while connecting and when it takes no more."""
-    expected_streams: int
-    """How many streams it will probably take, for as long as it connects; it does not change."""
-    idle_since_s: float
-    """When its last stream ended; meaningful while it has none."""
-
-    @property
-    def active_streams(self) -> int: ...
-
-    def open(self, handler: "StreamHandler") -> "UpstreamStream":
-        """Begin a stream; there is room."""
-        ...
-
-    def drain(self) -> None:
-        """Close when the last stream ends, now if there is none."""
-        ...
-
-    def close(self) -> None:
-        """Close now; streams are reset."""
-        ...
 
 
 class Waiting:
@@ -265,7 +230,7 @@ class ConnectionPool:
             self._expected += connection.expected_streams
             self._connections.add(connection)
 
-    def on_connected(self, connection: PooledConnection) -> None:
+    def on_connected(self, connection: "PooledConnection") -> None:
         """`connection` is ready for its first stream."""
         self._expected -= connection.expected_streams
         self._ready.append(connection)
@@ -275,7 +240,7 @@ class ConnectionPool:
         elif connection.free_streams and not connection.active_streams:
             self._watch_idle()
 
-    def on_connect_failure(self, connection: PooledConnection, reason: ResetReason, detail: str) -> None:
+    def on_connect_failure(self, connection: "PooledConnection", reason: ResetReason, detail: str) -> None:
         """`connection` could not be made: nobody who waits is served."""
         self._expected -= connection.expected_streams
         self._connections.discard(connection)
@@ -292,21 +257,21 @@ class ConnectionPool:
                 stats.upstream_rq_pending_failure_eject += 1
                 handler.on_upstream_failure(reason, detail, host)
 
-    def on_closed(self, connection: PooledConnection) -> None:
+    def on_closed(self, connection: "PooledConnection") -> None:
         """`connection` is gone, or will be when its output is sent; its streams have been told."""
         self._connections.discard(connection)
         self.on_full(connection)
         if self._waiting:
             self._connect_for_waiting()
 
-    def on_negotiated(self, connection: PooledConnection, successor: PooledConnection) -> None:
+    def on_negotiated(self, connection: "PooledConnection", successor: "PooledConnection") -> None:
         """`connection` has found out which protocol its peer speaks: `successor` speaks it, and says next that it is
         connected."""
         self._expected += successor.expected_streams - connection.expected_streams
         self._connections.discard(connection)
         self._connections.add(successor)
 
-    def on_full(self, connection: PooledConnection) -> None:
+    def on_full(self, connection: "PooledConnection") -> None:
         """`connection` takes no more streams."""
         if connection in self._ready:
             self._ready.remove(connection)
@@ -318,7 +283,7 @@ class ConnectionPool:
         if self._requests is not None:
             self._requests.add(-1)
 
-    def on_room(self, connection: PooledConnection) -> None:
+    def on_room(self, connection: "PooledConnection") -> None:
         """`connection`, which was full, takes another stream."""
         if self._draining and not self._waiting:
             connection.drain()
@@ -330,7 +295,7 @@ class ConnectionPool:
         if self._idle_timer is None:
             self._watch_idle()
 
-    def on_idle(self, connection: PooledConnection) -> None:
+    def on_idle(self, connection: "PooledConnection") -> None:
         """The last stream of `connection`, which had room all the time, has ended."""
         if self._draining and not self._waiting:
             connection.drain()

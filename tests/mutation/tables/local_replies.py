@@ -32,7 +32,7 @@ MUTANTS = [
     mutant(
         "a reset before an answer breaks the protocol",
         Swap(
-            "data.upstream.http1:Http1Connection.on_closed",
+            "data.upstream.connection:PooledConnection.on_closed",
             "ResetReason.CONNECTION_TERMINATION",
             "ResetReason.PROTOCOL_ERROR",
         ),

@@ -101,7 +101,7 @@ MUTANTS = [
         "the end of an idle connection is overlooked, and the request on it lost",
         (
             Swap("data.upstream.http1:Http1Connection.on_eof", "self.close()", "None"),
-            Swap("data.upstream.http1:Http1Connection.on_closed", "self._leave()", "None"),
+            Swap("data.upstream.http1:Http1Connection._fail_all", "self._leave()", "None"),
             Returns("data.proxy.router:Router._may_resend", "False"),
         ),
         "test_an_idle_connection_that_was_closed",
