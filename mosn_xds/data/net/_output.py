@@ -124,6 +124,8 @@ class Output(ABC):
                     if left:
                         self._blocked = True
             if self._secure is not None:
+                if self._ended and not self.pending_bytes and not self._broken:
+                    self._secure.finish()  # in the same segment as the last bytes
                 self._drain()
             if self._broken:
                 self._read_rest()

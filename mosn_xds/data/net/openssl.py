@@ -73,6 +73,7 @@ HIDDEN = {
     "EVP_aes_256_cbc": "void *(*)(void)",
     "RAND_bytes": "int(*)(unsigned char *, int)",
     "SSL_CTX_ctrl": "long(*)(SSL_CTX *, int, long, void *)",
+    "SSL_CTX_set_num_tickets": "int(*)(SSL_CTX *, size_t)",
     "SSL_CTX_set_tlsext_ticket_key_evp_cb": (
         "int(*)(SSL_CTX *, int(*)(SSL *, unsigned char *, unsigned char *, void *, void *, int))"
     ),
@@ -151,6 +152,14 @@ _FAILED, _UNKNOWN, _DONE, _RENEW = -1, 0, 1, 2
 _UTF8_STRING = 4
 _PARAMETERS = struct.Struct("=QIxxxxQQQ40x")
 """An OSSL_PARAM, and the one without a name that ends their list."""
+
+
+def send_no_tickets(context: SSL.Context) -> None:
+    """For a server that keeps no sessions and encrypts none into tickets. OpenSSL sends two even so, that lead nowhere: with what
+    it takes to make them and to send them, a twentieth of a handshake."""
+    function = hidden("SSL_CTX_set_num_tickets")
+    if function is not None:
+        function(context._context, 0)
 
 
 class TicketKeys:

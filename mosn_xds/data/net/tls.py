@@ -130,7 +130,8 @@ class TlsTransport:
     """
 
     __slots__ = (
-        "_complete", "_conn", "_judge", "_memory", "_more", "_on_session", "_rbio", "_sock", "_ssl", "_waiting", "_wbio",
+        "_complete", "_conn", "_finished", "_judge", "_memory", "_more", "_on_session", "_rbio", "_sock", "_ssl", "_waiting",
+        "_wbio",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +152,7 @@ class TlsTransport:
         self._on_session = on_session
         self._waiting: Bytes = b""
         self._complete = False
+        self._finished = False
         self._more = True
 
     def precede(self, data: bytes) -> None:
@@ -201,6 +203,11 @@ class TlsTransport:
         ssl = self._ssl
         got = 0
         emptied = False
+        if not self._more:  # nor does OpenSSL hold anything: asking it first would be for nothing
+            taken = self._fill()
+            if not taken:
+                lib.BIO_set_mem_eof_return(self._rbio, 0)
+            emptied = 0 < taken < _RECORDS_BYTES
         while True:
             n = lib.SSL_read(ssl, room + got, size - got)
             if n > 0:
@@ -262,7 +269,6 @@ class TlsTransport:
         size = len(data)
         if size <= _AHEAD_BYTES:
             self._encrypt(data)
-            self.drain()
             return size
         view = memoryview(data)
         taken = 0
@@ -281,7 +287,7 @@ class TlsTransport:
             except BlockingIOError:
                 break
             taken += sent
-            if self._waiting:
+            if not self.drain():
                 break
         if not taken:
             raise BlockingIOError
@@ -324,9 +330,14 @@ class TlsTransport:
 
     # The end.
 
+    def finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            lib.SSL_shutdown(self._ssl)
+            lib.ERR_clear_error()
+
     def shutdown(self, how: int, /) -> None:
-        lib.SSL_shutdown(self._ssl)
-        lib.ERR_clear_error()
+        self.finish()
         self.drain()
         self._sock.shutdown(how)
 
@@ -334,8 +345,7 @@ class TlsTransport:
         """The connection ends here: say so to the peer if it can be said now. The socket stays open."""
         if self._complete:
             self._complete = False
-            lib.SSL_shutdown(self._ssl)
-            lib.ERR_clear_error()
+            self.finish()
             self._say_last()
         # Else OpenSSL takes the session for broken, and resumes it no more.
         lib.SSL_set_shutdown(self._ssl, BOTH_SHUT)

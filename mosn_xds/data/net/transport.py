@@ -38,8 +38,8 @@ class Transport(Protocol):
 class SecureTransport(Transport, Protocol):
     """A Transport with a handshake before, and with output of its own between the caller's bytes and the socket's.
 
-    `send` stops taking bytes when the socket stops taking what they have become, a record's worth apart: what waits must
-    wait where it is counted.
+    `send` stops taking bytes when the socket stops taking what they have become, 64 KiB apart: what waits must wait where it
+    is counted. What it has taken leaves with `drain` at the latest, which has to follow.
     """
 
     def handshake(self) -> bool:
@@ -48,6 +48,10 @@ class SecureTransport(Transport, Protocol):
 
     def drain(self) -> bool:
         """Send what is encrypted already; True when nothing of it is left."""
+        ...
+
+    def finish(self) -> None:
+        """Say that nothing comes behind what was sent; this, too, leaves with `drain`. `shutdown` does so where it is left out."""
         ...
 
 

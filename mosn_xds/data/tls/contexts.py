@@ -17,7 +17,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.data.net.openssl import TicketKeys, ffi, lib
+from mosn_xds.data.net.openssl import TicketKeys, ffi, lib, send_no_tickets
 from mosn_xds.data.net.tls import TlsMemory
 from mosn_xds.data.tls.material import Identity, Roots
 from mosn_xds.spec.tls import DownstreamTls, TlsContext, TlsVersion, Validation
@@ -157,6 +157,8 @@ def server_context(
             context.set_timeout(spec.session_timeout_s)
         if spec.ticket_secret is None:
             context.set_options(SSL.OP_NO_TICKET)
+            if not spec.session_cache:
+                send_no_tickets(context)
         else:
             tickets.give_to(context)
         if alpn:

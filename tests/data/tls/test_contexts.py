@@ -1,9 +1,11 @@
 """Contexts from Specs and secrets: shared by content, replaced with the secret, and what cannot be used is refused."""
 
+import contextlib
 import random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from OpenSSL import SSL
 
 from mosn_xds.base.clock import CachedClock
 from mosn_xds.base.errors import ConfigError
@@ -15,6 +17,7 @@ from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import TlsStore, combine
 from mosn_xds.spec.common import StringMatch, StringMatchKind
 from mosn_xds.spec.tls import (
+    AGENT_TICKET_KEYS,
     Certificate,
     DownstreamTls,
     SanKind,
@@ -135,6 +138,31 @@ def test_ticket_keys_can_be_set_in_this_environment(store: TlsStore) -> None:
     assert all(TicketKeys(keys[:count]).give_to(context) for count in (1, 2))
     assert not TicketKeys([b"short"]).give_to(context)
     assert not TicketKeys([]).give_to(context)
+
+
+@pytest.mark.parametrize(
+    ("ticket_secret", "session_cache", "sent"),
+    [(AGENT_TICKET_KEYS, False, True), (None, True, True), (None, False, False)],
+)
+def test_tickets_are_sent_where_they_lead_somewhere(
+    store: TlsStore, ticket_secret: str | None, session_cache: bool, sent: bool
+) -> None:
+    context, _ = store.server(
+        DownstreamTls(TlsContext(("mine",)), ticket_secret=ticket_secret, session_cache=session_cache)
+    )
+    server, client = SSL.Connection(context, None), SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    server.set_accept_state()
+    client.set_connect_state()
+    for one, other in ((client, server), (server, client), (client, server)):
+        with contextlib.suppress(SSL.WantReadError):
+            one.do_handshake()
+        other.bio_write(one.bio_read(65536))
+    server.do_handshake()
+    if sent:
+        assert server.bio_read(65536)
+    else:
+        with pytest.raises(SSL.WantReadError):
+            server.bio_read(65536)
 
 
 def test_what_a_secret_says_and_what_the_context_says_hold_together() -> None:
