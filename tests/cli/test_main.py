@@ -1,6 +1,7 @@
 """The command for people: what it prints, and what a script can do with its exit codes."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,9 +14,16 @@ import pytest
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 
-def mosn_xds(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def mosn_xds(*arguments: str, timeout: float = 60, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`folder` is where it makes its own."""
     command = [sys.executable, "-m", "mosn_xds.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    environment = os.environ if folder is None else {**os.environ, "TMPDIR": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+
+
+def what_runs_there(folder: Path) -> str:
+    """Processes that were started with a file of the folder."""
+    return subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False).stdout
 
 
 def test_version():
@@ -50,32 +58,29 @@ def test_an_unknown_command_is_usage():
     assert mosn_xds("nonsense").returncode == 2
 
 
-def test_the_demo_tells_its_story_and_leaves_nothing_running():
-    done = mosn_xds("demo", timeout=100)
+def test_the_demo_tells_its_story_and_leaves_nothing_running(tmp_path: Path):
+    done = mosn_xds("demo", timeout=100, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for seen in ("tick tock", "minimum_ring_size (4096) > maximum_ring_size (16)", "on the same sockets", "Done."):
         assert seen in done.stdout
-    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    assert what_runs_there(tmp_path) == ""
 
 
-def test_the_demo_of_mutual_tls_shows_the_peer_and_a_rotation_and_leaves_nothing_running():
-    done = mosn_xds("demo", "--mtls", timeout=100)
+def test_the_demo_of_mutual_tls_shows_the_peer_and_a_rotation_and_leaves_nothing_running(tmp_path: Path):
+    done = mosn_xds("demo", "--mtls", timeout=100, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for seen in ("STRICT", "URI=spiffe://", "unknown ca", "certificate required", "[redacted]", "Done."):
         assert seen in done.stdout
     assert "PRIVATE KEY" not in done.stdout
-    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    assert what_runs_there(tmp_path) == ""
 
 
-def test_the_demo_of_rpcs_shows_a_canary_and_a_dead_host_and_leaves_nothing_running():
-    done = mosn_xds("demo", "--rpc", timeout=100)
+def test_the_demo_of_rpcs_shows_a_canary_and_a_dead_host_and_leaves_nothing_running(tmp_path: Path):
+    done = mosn_xds("demo", "--rpc", timeout=100, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for seen in ("bolt com.shop.Till:1.0.sell", "status 80: an error", "sa/guest", "tried again", "Done."):
         assert seen in done.stdout
-    left = subprocess.run(["pgrep", "-f", "mosn-xds-demo-"], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    assert what_runs_there(tmp_path) == ""
 
 
 @pytest.mark.parametrize("story", ["--mtls", "--rpc"])

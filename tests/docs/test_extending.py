@@ -108,7 +108,7 @@ def test_the_pages_test_passes(installed: Path) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """Lines are flushed and counts reported after a while."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -39,7 +39,7 @@ def ask(port: int, line: str = "hello") -> str:
         return sock.recv(1000).decode().strip()
 
 
-def wait_for(condition, timeout_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, timeout_s: float = 10.0) -> None:  # type: ignore[no-untyped-def]
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"

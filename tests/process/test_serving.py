@@ -18,11 +18,12 @@ import pytest
 
 from mosn_xds.pilot import Pilot
 from mosn_xds.pilot.recording import Replay, read_recording
+from tests.e2e.load_tools import process_name
 from tests.support.any_secrets import AnySecrets
 from tests.support.client import BadResponse, Connection
 from tests.support.ports import PortAllocator
 from tests.support.proxies import Proxy, ProxyKind
-from tests.support.upstream import Upstream, respond
+from tests.support.upstream import Exchange, Upstream, respond
 
 PORTS = PortAllocator()
 HOST = b"host: a\r\n\r\n"
@@ -104,10 +105,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def workers(proxy: Proxy) -> list[int]:
-    return [pid for pid in proxy.pids() if Path(f"/proc/{pid}/comm").read_text().startswith("mosn-xds-w")]
+    return [pid for pid in proxy.pids() if process_name(pid).startswith("mosn-xds-w")]
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
@@ -182,16 +183,23 @@ def test_counters_of_the_admin_api_never_fall_when_a_worker_dies(world: World) -
         assert world.status() == 200
     name = "http.in.downstream_rq_total"
     wait_for(lambda: proxy.stats("downstream_rq_total").get(name) == 20)
-    for pid in workers(proxy):
+    dead = workers(proxy)
+    for pid in dead:
         os.kill(pid, signal.SIGKILL)
     assert proxy.stats("downstream_rq_total").get(name) == 20
-    wait_for(lambda: len(workers(proxy)) == 2)
+    wait_for(lambda: len(set(workers(proxy)) - set(dead)) == 2)
     assert world.status() == 200
     wait_for(lambda: proxy.stats("downstream_rq_total").get(name) == 21)
 
 
 def test_termination_lets_a_request_finish_and_closes_behind_it(world: World) -> None:
-    world.upstream.script(respond(body=b"late", delay_s=1.0))
+    may_answer = threading.Event()
+
+    def late(exchange: Exchange) -> bool:
+        may_answer.wait(20)
+        return respond(body=b"late")(exchange)
+
+    world.upstream.script(late)
     proxy = world.start()
     with world.connect() as connection:
         connection.send(b"GET /slow HTTP/1.1\r\n" + HOST)
@@ -203,9 +211,10 @@ def test_termination_lets_a_request_finish_and_closes_behind_it(world: World) ->
             other.send(b"GET / HTTP/1.1\r\n" + HOST)
             answer = other.read_response()
             assert (answer.status, answer.get("connection")) == (200, "close")
+        may_answer.set()
         response = connection.read_response()
         assert (response.status, response.body, response.get("connection")) == (200, b"late", "close")
-    assert proxy.process.wait(5) == 0
+    assert proxy.process.wait(10) == 0
 
 
 @pytest.mark.alone
@@ -302,5 +311,5 @@ def test_init_only_exits_once_everything_could_serve(world: World) -> None:
         ProxyKind.OURS, config, world.folder / "init", options=("--mode", "init_only"), wait_ready=False
     )
     world.proxies.append(proxy)
-    assert proxy.process.wait(10) == 0
+    assert proxy.process.wait(20) == 0
     assert "the agent is gone" not in proxy.log_path.read_text()

@@ -41,6 +41,7 @@ def test_all_workers_serve_one_port() -> None:
     trio.run(main)
 
 
+@pytest.mark.alone
 def test_killed_worker_is_replaced_within_a_second_while_the_other_ones_connections_stay() -> None:
     async def main() -> None:
         port = PORTS.take()
@@ -77,7 +78,7 @@ def test_connections_in_a_dead_workers_queue_are_accepted_by_its_sibling() -> No
                 await stream.send_all(b"hello\n")
             os.kill(victim.pid, signal.SIGKILL)
             answers = 0
-            with trio.fail_after(3):
+            with trio.fail_after(10):
                 for stream in streams:
                     answers += (await stream.receive_some()) != b""
             assert answers == 40
