@@ -177,7 +177,11 @@ class RunningAgent:
         store = self._configuration.discovery.store
         records = list(store if type_url is None else store.of_type(type_url))
         warming = self._warming()
-        return [_view(record, (record.key.type_url, record.key.name) in warming) for record in records]
+        of_uses = self._configuration.table_uses.warnings
+        return [
+            _view(record, (record.key.type_url, record.key.name) in warming, of_uses.get(record.key, ()))
+            for record in records
+        ]
 
     def _warming(self) -> set[tuple[str, str]]:
         assembler = self._configuration.discovery.assembler
@@ -295,7 +299,7 @@ def _in_loop(look: Callable[[], T]) -> T:
     return look()
 
 
-def _view(record: Record[Translated], warming: bool) -> ResourceView:
+def _view(record: Record[Translated], warming: bool, of_uses: tuple[str, ...]) -> ResourceView:
     good, refusal = record.good, record.refusal
     key: ResourceKey = record.key
     return ResourceView(
@@ -314,7 +318,7 @@ def _view(record: Record[Translated], warming: bool) -> ResourceView:
         refusal_at=refusal.at if refusal is not None else None,
         refusal_raw=refusal.raw if refusal is not None else None,
         unread=good.product.unread if good is not None else (),
-        warnings=good.product.warnings if good is not None else (),
+        warnings=(*good.product.warnings, *of_uses) if good is not None else (),
         history=tuple((one.version, one.at, one.reason or "") for one in record.history),
     )
 

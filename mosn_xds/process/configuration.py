@@ -17,6 +17,7 @@ from mosn_xds.control.identity.identity import Identity
 from mosn_xds.control.identity.settings import IdentitySettings
 from mosn_xds.control.resolve import Resolver
 from mosn_xds.control.store import ResourceKey
+from mosn_xds.control.table_uses import TableUses
 from mosn_xds.control.translate.model import Options, Translated
 from mosn_xds.control.translate.translator import Translator
 from mosn_xds.process.lifecycle import ServerState
@@ -71,9 +72,11 @@ class Configuration:
             chance,
             stats,
             admit=self._admit,
-            observe=self._note_listeners,
+            observe=self._note,
             identity=self.identity,
         )
+        static = [one.translated for one in bootstrap.listeners]
+        self.table_uses = TableUses(self.discovery.store, static, translator.without_effect)
 
     def __repr__(self) -> str:
         return f"<Configuration {self.discovery!r}>"
@@ -100,6 +103,10 @@ class Configuration:
         """See `intake.Admit`."""
         if isinstance(product.spec, Listener):
             self._supervisor.attainable.reserve(product.spec)
+
+    def _note(self, keys: Collection[ResourceKey]) -> None:
+        self.table_uses.look(keys)
+        self._note_listeners(keys)
 
     def _note_listeners(self, keys: Collection[ResourceKey]) -> None:
         """A listener that is gone needs no reservation, and is shown as long as it drains."""

@@ -96,9 +96,9 @@ class World:
             "filter_chains": [{"filters": [{"name": "generic", "typed_config": proxy}]}],
         }
 
-    def push_listener(self, listener: dict[str, Any]) -> None:
+    def push_listener(self, listener: dict[str, Any], routes: dict[str, Any] | None = None) -> None:
         """In place of the one that is there."""
-        self.served.push(*self.resources(listener, table("first"), listener=False))
+        self.served.push(*self.resources(listener, routes or table("first"), listener=False))
 
     def push(self, *tables: dict[str, Any], listener: bool = True) -> None:
         self.served.push(*self.resources(*tables, listener=listener))
@@ -238,6 +238,17 @@ def test_calls_of_a_chain_with_an_unknown_filter_are_answered_with_an_error_that
     assert "unknown RPC filter acme" in world.served.proxy.log_tail()
     world.push(table("first"))
     world.served.wait(lambda: world.call().status == OK)
+
+
+def test_a_table_is_warned_of_what_it_asks_in_vain_of_whoever_uses_it(world: World) -> None:
+    added = {"header": {"key": "targetApp", "value": "shop"}}
+    edits = table("first", request_headers_to_add=[added])
+    world.push_listener(world.listener("thrift"), edits)
+    text = "used by listener dubbo: thrift has no properties to change: what routes add or remove is ignored"
+    world.served.wait(lambda: world.shown().get("warnings") == [text])
+    assert f"generic_proxy.RouteConfiguration calls: {text}" in world.served.proxy.log_tail()
+    world.push_listener(world.listener("dubbo"), edits)
+    world.served.wait(lambda: "warnings" not in world.shown())
 
 
 def test_a_table_that_nobody_wants_any_more_is_forgotten(world: World) -> None:

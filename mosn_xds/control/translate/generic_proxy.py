@@ -2,13 +2,11 @@
 
 from mosn_xds.control.translate.access_log import take_access_logs
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL, routes_of, take_generic_route_table, take_rds
-from mosn_xds.control.translate.header_ops import NO_OPS
-from mosn_xds.control.translate.rpc_codecs import changes_properties, take_codec
+from mosn_xds.control.translate.generic_routes import GENERIC_ROUTES_URL, take_generic_route_table, take_rds
+from mosn_xds.control.translate.rpc_codecs import take_codec
 from mosn_xds.control.translate.rpc_filters import take_rpc_filters
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.route import RouteAction
-from mosn_xds.spec.rpc import RpcProxy, RpcVirtualHost
+from mosn_xds.spec.rpc import RpcProxy
 
 
 def translate(take: Take, context: Context, name: str) -> RpcProxy:
@@ -31,18 +29,4 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy:
         bind_upstream=filters.router.bind_upstream,
     )
     take.ignore_given(tracing="there are no spans yet")
-    if proxy.routes is not None and any(map(_changes_properties, proxy.routes.virtual_hosts)):
-        for use in protocols:
-            if not changes_properties(context, use):
-                take.warn(
-                    "route_config", f"{use.name} has no properties to change: what routes add or remove is ignored"
-                )
     return proxy
-
-
-def _changes_properties(host: RpcVirtualHost) -> bool:
-    for route in routes_of(host.matcher):
-        weighted = route.action.weighted if isinstance(route.action, RouteAction) else ()
-        if any(ops != NO_OPS for ops in (route.headers, *(one.headers for one in weighted))):
-            return True
-    return False

@@ -1,6 +1,6 @@
 """Route tables of RPC proxies (generic_proxy.v3.RouteConfiguration): inline, or by generic RDS."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from mosn_xds.control.translate.common import take_source
@@ -8,8 +8,7 @@ from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.generic_matcher import take_matcher
 from mosn_xds.control.translate.model import Need
 from mosn_xds.control.translate.take import Take
-from mosn_xds.spec.route import Route
-from mosn_xds.spec.rpc import RpcMatcher, RpcMatchList, RpcRouteTable, RpcVirtualHost
+from mosn_xds.spec.rpc import RpcMatcher, RpcRouteTable, RpcVirtualHost
 from mosn_xds.xds.messages import TYPE_PREFIX
 
 T = TypeVar("T")
@@ -40,20 +39,6 @@ def naming_clusters(take: Take, make: Callable[[], T]) -> tuple[T, dict[str, str
     clusters = report.clusters
     report.clusters = {**outside, **clusters}
     return made, clusters
-
-
-def routes_of(matcher: RpcMatcher) -> Iterator[Route]:
-    """Every route that the tree may lead to."""
-    ways = [matcher.no_match] if matcher.no_match is not None else []
-    if isinstance(matcher.tree, RpcMatchList):
-        ways += [entry.on_match for entry in matcher.tree.entries]
-    elif matcher.tree is not None:
-        ways += [on_match for _, on_match in matcher.tree.entries]
-    for way in ways:
-        if way.route is not None:
-            yield way.route
-        if way.matcher is not None:
-            yield from routes_of(way.matcher)
 
 
 def _take_virtual_hosts(take: Take, table: str, context: Context) -> list[RpcVirtualHost]:

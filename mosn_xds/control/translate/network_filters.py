@@ -7,6 +7,7 @@ from mosn_xds.control.translate.chain_match import take_chain_match
 from mosn_xds.control.translate.configured import is_left_out, is_skipped, take_configured
 from mosn_xds.control.translate.context import Context
 from mosn_xds.control.translate.registry import Category, factory_name
+from mosn_xds.control.translate.rpc_effects import without_effect
 from mosn_xds.control.translate.take import Take
 from mosn_xds.control.translate.transport import take_transport
 from mosn_xds.spec.listener import CloseConnection, FilterChain, HttpConnectionManager, NetworkFilter, TcpProxy
@@ -56,6 +57,9 @@ def _take_filter(take: Take, context: Context) -> NetworkFilter | None:
     found = take_configured(take, context, Category.NETWORK_FILTER, name)
     if found.value is not None:
         network_filter: NetworkFilter = found.value
+        if isinstance(network_filter, RpcProxy) and network_filter.routes is not None:
+            for text in without_effect(network_filter, network_filter.routes, context.registry):
+                take.warn(found.key, text)
         return network_filter
     if is_left_out(take, found):
         return None

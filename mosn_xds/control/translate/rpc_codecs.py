@@ -50,12 +50,6 @@ def checked_use(take: Take, key: str, context: Context, use: ProtocolUse) -> Pro
     return use
 
 
-def changes_properties(context: Context, use: ProtocolUse) -> bool:
-    """Whether the protocol's messages have properties that can be changed."""
-    edits: bool = getattr(context.registry.protocols.load(use.entry), "edits", False)
-    return edits
-
-
 def dubbo(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
     """generic_proxy.codecs.dubbo.v3.DubboCodecConfig, which has no fields."""
     return (checked_use(take, "", context, ProtocolUse(name, "dubbo")),)

@@ -17,11 +17,13 @@ from mosn_xds.control.translate.listener import take_listener
 from mosn_xds.control.translate.model import DnsDiscovery, NodeContext, Options, Spec, Translated
 from mosn_xds.control.translate.registry import Registry
 from mosn_xds.control.translate.route import take_route_table
+from mosn_xds.control.translate.rpc_effects import without_effect
 from mosn_xds.control.translate.secret import take_secret
 from mosn_xds.control.translate.take import Report, Take, unknown_field_paths
 from mosn_xds.control.translate.thrift_proxy import THRIFT_ROUTES_URL, take_thrift_route_table
 from mosn_xds.control.translate.tls import SECRETS_URL
 from mosn_xds.spec.cluster import Endpoints
+from mosn_xds.spec.rpc import RpcProxy, RpcRouteTable
 from mosn_xds.xds.messages import TYPE_PREFIX, decode, message_class
 
 CLUSTERS_URL = f"{TYPE_PREFIX}envoy.config.cluster.v3.Cluster"
@@ -86,6 +88,10 @@ class Translator:
     def translate_message(self, type_url: str, message: Message) -> Translated:
         """The same for a message at hand (static resources)."""
         return self._translate(type_url, None, message, message.SerializeToString())
+
+    def without_effect(self, proxy: RpcProxy, table: RpcRouteTable) -> list[str]:
+        """What `table`, which came on its own, asks in vain of the protocols of `proxy`."""
+        return without_effect(proxy, table, self._context.registry)
 
     def _translate(self, type_url: str, name: str | None, message: Message, raw: bytes) -> Translated:
         kind = _KINDS[type_url]

@@ -12,7 +12,7 @@ from mosn_xds.spec.common import AppendAction, FormatOperator, FormatText, Fract
 from mosn_xds.spec.listener import Listener, ListenerFilter, ListenerFilterKind
 from mosn_xds.spec.route import HeaderHash, Mirror, RetryPolicy, Route, RouteAction, SourceIpHash
 from mosn_xds.spec.rpc import ProtocolUse, RpcRouteTable
-from tests.control.translate.test_generic_proxy import GENERIC, by, proxied, proxy
+from tests.control.translate.test_generic_proxy import GENERIC, by, listed, proxied, proxy, single, to
 from tests.control.translate.test_translation import translate, typed
 
 OURS = "type.googleapis.com/mosn_xds.extensions.rpc.v1."
@@ -249,7 +249,46 @@ def test_who_changes_properties_where_there_are_none_is_told(routed: dict[str, A
         table = {"name": "table", "routes": routes}
         found = proxied(translator=translator(), codec_config=codec, route_config=table)
         assert len(found.warnings) == told, found.warnings
-        assert all("route_config: thrift has no properties to change" in warning for warning in found.warnings)
+        assert all("typed_config: thrift has no properties to change" in warning for warning in found.warnings)
+
+
+HASHED = itself("RouteAction", route=PLAIN, hash_policy=[{"property_name": "Tenant"}])
+BY_PROPERTY = single("Property", {"exact": "x"}, property_name="tenant")
+
+
+@pytest.mark.parametrize(
+    ("routes", "told"),
+    [
+        (by("Property", {"x": to()}, property_name="tenant"), True),
+        (by("Service", {"x": {"matcher": by("Property", {"x": to()}, property_name="tenant")}}), True),
+        (listed(BY_PROPERTY), True),
+        (listed({"or_matcher": {"predicate": [single("Method", {"exact": "a"}), {"not_matcher": BY_PROPERTY}]}}), True),
+        ({"on_no_match": {"action": {"name": "a", "typed_config": HASHED}}}, True),
+        (by("Service", {"x": to()}), False),
+        (listed(single("Method", {"exact": "a"})), False),
+    ],
+)
+def test_who_looks_for_properties_where_there_are_none_is_told(routes: dict[str, Any], told: bool) -> None:
+    for protocol, warned in (("thrift", told), ("dubbo", False)):
+        codec = {"name": protocol, "typed_config": itself("ProtocolCodecConfig", name=protocol)}
+        table = {"name": "table", "routes": routes}
+        found = proxied(translator=translator(), codec_config=codec, route_config=table)
+        text = "thrift has no properties: what routes match, hash or choose by one finds none"
+        assert found.warnings == ((f"filter_chains[0].filters[0].typed_config: {text}",) if warned else ())
+
+
+def test_headers_in_routes_of_thrift_proxy_are_such() -> None:
+    def warned(name: str) -> tuple[str, ...]:
+        headers = [{"name": name, "string_match": {"exact": "x"}}]
+        route = {"match": {"method_name": "get", "headers": headers}, "route": {"cluster": "there"}}
+        config = typed("filters.network.thrift_proxy.v3.ThriftProxy", stat_prefix="t", route_config={"routes": [route]})
+        chain = {"filters": [{"name": "thrift", "typed_config": config}]}
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": 80}}
+        listener = {"name": "listener", "address": address, "filter_chains": [chain]}
+        return translate(LISTENERS_URL, listener, translator=translator()).warnings
+
+    assert "thrift has no properties: " in warned("tenant")[0]
+    assert warned(":authority") == ()
 
 
 def test_weights_change_properties_in_their_own_case() -> None:

@@ -58,6 +58,8 @@ class RpcProtocol(Extension):
     is PING_PONG or BOUND then."""
     head_bytes: ClassVar[int] = 64
     """So many bytes of a frame always suffice for `frame_bytes`, and for `sniff`."""
+    has_properties: ClassVar[bool] = True
+    """Whether its requests may have properties: where not, routes that look for one are told so (`/xds`)."""
     edits: ClassVar[bool] = False
     """Whether `edit_request` and `edit_response` are there: whether filters may change properties."""
 

@@ -44,6 +44,7 @@ class Thrift(RpcProtocol):
     name: ClassVar[str] = "thrift"
     pool: ClassVar[PoolMode] = PoolMode.PING_PONG
     head_bytes: ClassVar[int] = HEAD_BYTES
+    has_properties: ClassVar[bool] = False
 
     def sniff(self, prefix: bytes) -> Sniff:
         if prefix and prefix[0] > self.max_frame_bytes >> 24:
