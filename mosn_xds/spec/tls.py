@@ -73,6 +73,9 @@ class Validation(Spec, frozen=True):
     trust_domains: tuple[TrustDomain, ...] | None = None
 
 
+TRUSTS_ANYONE = Validation()
+
+
 class Certificate(Spec, frozen=True):
     """A TlsCertificate: the chain, leaf first, and its private key, unencrypted (the agent has the password), PEM."""
 

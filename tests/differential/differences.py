@@ -128,10 +128,10 @@ DIFFERENCES: dict[str, Difference] = {
         reason="the client reads the same status and message, and no response has to be held back for it",
     ),
     "hash-alert": Difference(
-        what="the alert for a certificate that `verify_certificate_hash` or `verify_certificate_spki` refuses",
-        envoy="bad_certificate_hash_value",
+        what="the alert for a certificate that `verify_certificate_hash`, `verify_certificate_spki` or its own key usage refuses",
+        envoy="bad_certificate_hash_value, illegal_parameter",
         ours="certificate_unknown, as for names",
-        reason="OpenSSL has no verification error that becomes that alert",
+        reason="OpenSSL has no verification error that becomes those alerts",
     ),
     "failed-handshake-log": Difference(
         what="cipher and group of a TLS 1.2 handshake, and the peer's chain, in the log of a handshake that failed",

@@ -75,10 +75,9 @@ def take_upstream_tls(take: Take, context: Context) -> UpstreamTls:
         raise take.error(
             "auto_sni_san_validation", "'auto_sni_san_validation' was configured without a validation context"
         )
-    take.ignore_given(
-        allow_renegotiation="upstreams cannot renegotiate",
-        enforce_rsa_key_usage="the TLS library decides what it checks",
-    )
+    take.ignore_given(allow_renegotiation="upstreams cannot renegotiate")
+    if take.wrapped_flag("enforce_rsa_key_usage") is False:
+        take.ignore("enforce_rsa_key_usage", "as in Envoy: key usage is always enforced")
     keys = take.wrapped_integer("max_session_keys")
     return UpstreamTls(
         found,

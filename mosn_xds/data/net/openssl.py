@@ -5,11 +5,11 @@ things have no method at all: curves, the reason of a failed verification, an al
 and verification go through the binding that pyOpenSSL itself stands on. It is private: `USED` names every function, and a
 test asks whether they are there, so that an update of the library cannot take one away unnoticed.
 
-What keys session tickets are encrypted with not even the binding can say. OpenSSL is linked into the binding's shared object
-without being exported; but the object's symbol table has the functions, and one function of the binding, whose address is
-known, tells where the object was loaded: that is all an address takes (`HIDDEN`, `Hidden`). Before a context is touched,
-OpenSSL must answer what its documentation says (that such keys are 80 bytes long); where the symbols were stripped there are
-no such functions, and `TicketKeys.available` is false.
+What keys session tickets are encrypted with, and which cipher a handshake is about to use, not even the binding can say.
+OpenSSL is linked into the binding's shared object without being exported; but the object's symbol table has the functions,
+and one function of the binding, whose address is known, tells where the object was loaded: that is all an address takes
+(`HIDDEN`). Before a context is touched, OpenSSL must answer what its documentation says (that such keys are 80 bytes long);
+where the symbols were stripped there are no such functions, and `TicketKeys.available` is false.
 
 Pointers are cffi's, so everything here is `Any`. Nobody but the TLS modules may import this.
 """
@@ -38,6 +38,7 @@ USED = (
     "ERR_get_error",
     "ERR_lib_error_string",
     "ERR_reason_error_string",
+    "SSL_CIPHER_get_name",
     "SSL_CTX_set1_curves_list",
     "SSL_CTX_set_cert_cb",
     "SSL_CTX_set_verify",
@@ -53,6 +54,7 @@ USED = (
     "SSL_set_session",
     "SSL_set_shutdown",
     "SSL_shutdown",
+    "SSL_version",
     "SSL_write",
     "X509_STORE_CTX_get0_cert",
     "X509_STORE_CTX_get1_chain",
@@ -72,6 +74,7 @@ HIDDEN = {
     "EVP_MAC_init": "int(*)(void *, unsigned char *, size_t, void *)",
     "EVP_aes_256_cbc": "void *(*)(void)",
     "RAND_bytes": "int(*)(unsigned char *, int)",
+    "SSL_get_pending_cipher": "SSL_CIPHER *(*)(SSL *)",
     "SSL_CTX_ctrl": "long(*)(SSL_CTX *, int, long, void *)",
     "SSL_CTX_set_num_tickets": "int(*)(SSL_CTX *, size_t)",
     "SSL_CTX_set_tlsext_ticket_key_evp_cb": (
@@ -138,6 +141,13 @@ def peer_certificate_der(ssl: Any) -> bytes | None:
         return certificate_der(x509)
     finally:
         lib.X509_free(x509)
+
+
+def pending_cipher(ssl: Any) -> str:
+    """The cipher of a handshake that is not complete yet; empty if it is not known."""
+    function = hidden("SSL_get_pending_cipher")
+    cipher = ffi.NULL if function is None else function(ssl)
+    return "" if cipher == ffi.NULL else _text(lib.SSL_CIPHER_get_name(cipher))
 
 
 def _text(pointer: Any) -> str:

@@ -18,10 +18,11 @@ from mosn_xds.data.net.tls import TlsTransport
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.tls.failures import transport_error
 from mosn_xds.data.tls.handshake import Handshake
+from mosn_xds.data.tls.key_use import KeyCheck
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import NOT_READY, TlsStore
 from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict
-from mosn_xds.spec.tls import UpstreamTls
+from mosn_xds.spec.tls import TRUSTS_ANYONE, UpstreamTls
 
 
 class TlsOptions(NamedTuple):
@@ -56,6 +57,7 @@ class ClientTls:
         self._version = 0
         self._context: SSL.Context | None = None
         self._policy: PeerPolicy | None = None
+        self._checks_names = False
         self._sessions: dict[_SessionKey, deque[Any]] = {}
 
     def securing(
@@ -74,9 +76,9 @@ class ClientTls:
     def secure(self, sock: socket.socket, peer: str, hostname: str, options: TlsOptions) -> Secured:
         """Raises OSError with the reason if there is no context, for lack of a secret, or the name is none for TLS."""
         store, spec = self._store, self.spec
-        context = self._context
-        if context is None or self._version != store.version:
-            context = self._renew()
+        context, policy = self._context, self._policy
+        if context is None or policy is None or self._version != store.version:
+            context, policy = self._renew()
         conn = SSL.Connection(context, None)
         conn.set_connect_state()
         sni = options.sni or (hostname if spec.auto_host_sni else "") or spec.sni
@@ -90,8 +92,7 @@ class ClientTls:
         sans = options.sans
         if spec.auto_sni_san_validation and sni:
             sans = (*sans, sni)
-        policy = self._policy
-        verdict = PeerVerdict(policy, sans) if policy is not None else None
+        verdict = PeerVerdict(policy, sans if self._checks_names else (), KeyCheck(conn, server=False))
         key = (sni, sans, options.alpn)
         sessions = self._sessions.get(key)
         if sessions:
@@ -114,18 +115,19 @@ class ClientTls:
             found = self._sessions[key] = deque(maxlen=self.spec.max_session_keys)
         found.appendleft(session)
 
-    def _renew(self) -> SSL.Context:
+    def _renew(self) -> tuple[SSL.Context, PeerPolicy]:
         store = self._store
         try:
             context, validation = store.client(self.spec.context)
         except KeyError:
             raise transport_error(f"TLS_error:{NOT_READY}") from None
-        policy = store.policy(validation) if validation is not None else None
+        policy = store.policy(validation or TRUSTS_ANYONE)
         if context is not self._context or policy is not self._policy:
             # OpenSSL resumes a session only in the context that it came from, and then nobody looks at the peer again.
             self._sessions.clear()
         self._context, self._policy, self._version = context, policy, store.version
-        return context
+        self._checks_names = validation is not None
+        return context, policy
 
     def __repr__(self) -> str:
         return f"<ClientTls of {self._where}>"

@@ -20,6 +20,7 @@ from mosn_xds.data.tls.verify import PeerVerdict
 
 _SSL_LIBRARY = 16 << 24
 _SYSTEM_LIBRARY = 2 << 24
+_KEY_USAGE = 302
 
 
 class Cause(NamedTuple):
@@ -85,6 +86,7 @@ CAUSES: dict[str, Cause] = {
 
 _REVOCATION = "certificate revocation check against provided CRLs failed: "
 _CHAIN_TEXTS = {
+    26: "unsupported certificate purpose",
     3: f"{_REVOCATION}unable to get certificate CRL",
     9: "certificate is not yet valid",
     12: f"{_REVOCATION}CRL has expired",
@@ -147,6 +149,12 @@ def _unknown(reason: str) -> Cause:
 
 def _explain_refusal(verdict: PeerVerdict, refusal: Refusal, peer: str) -> Failure:
     certificate = verdict.certificate or CertificateFacts(b"")
+    if refusal is Refusal.KEY_USAGE:
+        item = f"|{_SSL_LIBRARY + _KEY_USAGE}:SSL routines:OPENSSL_internal:{refusal.value}"
+        why = "its key usage does not let its key be used as this handshake does"
+        return Failure(
+            _bracket(item), f"the certificate of {peer} is refused: {certificate!r}: {why}", "connection_error"
+        )
     detail, stat = refusal.value, "fail_verify_san"
     if refusal is Refusal.CHAIN:
         stat = "fail_verify_error"

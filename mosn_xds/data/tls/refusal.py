@@ -13,3 +13,4 @@ class Refusal(Enum):
     NO_SVID = "cert precheck"
     TRUST_DOMAIN = "no trust bundle store"
     SPIFFE_ID = "SAN match"
+    KEY_USAGE = "KEY_USAGE_BIT_INCORRECT"

@@ -10,12 +10,11 @@ from mosn_xds.data.net.tls import TlsTransport
 from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.tls.failures import transport_error
 from mosn_xds.data.tls.handshake import Handshake, HandshakeObserver
+from mosn_xds.data.tls.key_use import KeyCheck
 from mosn_xds.data.tls.stats import SslStats
 from mosn_xds.data.tls.store import NOT_READY, TlsStore
 from mosn_xds.data.tls.verify import PeerPolicy, PeerVerdict
-from mosn_xds.spec.tls import DownstreamTls, Validation
-
-_TRUSTS_ANYONE = Validation()
+from mosn_xds.spec.tls import TRUSTS_ANYONE, DownstreamTls
 
 
 class ServerTls:
@@ -42,7 +41,9 @@ class ServerTls:
         conn = SSL.Connection(context, None)
         conn.set_accept_state()
         facts = TlsFacts(conn, server=True)
-        verdict = PeerVerdict(self._policy) if self._policy is not None else None
+        verdict = None
+        if self._policy is not None:
+            verdict = PeerVerdict(self._policy, key=KeyCheck(conn, server=True))
         watcher = Handshake(facts, verdict, self._stats, store.failures, self._where, peer, observer)
         return Secured(TlsTransport(sock, conn, store.memory, verdict), watcher, store.handshakes, facts)
 
@@ -53,7 +54,7 @@ class ServerTls:
         except KeyError:
             raise transport_error(f"TLS_error:{NOT_READY}") from None
         if validation is not None or self._spec.require_client_certificate:
-            self._policy = store.policy(validation or _TRUSTS_ANYONE)
+            self._policy = store.policy(validation or TRUSTS_ANYONE)
         self._context, self._version = context, store.version
         return context
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mosn_xds.data.match.strings import BytesPredicate, compile_string
 from mosn_xds.data.net.tls import Shown
 from mosn_xds.data.net.tls_facts import CertificateFacts
+from mosn_xds.data.tls.key_use import KeyCheck
 from mosn_xds.data.tls.refusal import Refusal
 from mosn_xds.data.tls.svid import TrustBundles
 from mosn_xds.spec.common import StringMatchKind
@@ -66,15 +67,22 @@ class PeerPolicy:
 
 class PeerVerdict:
     """One handshake's `PeerCheck`. `refusal` is None as long as nothing was refused; then `error` and `depth` are OpenSSL's
-    and `certificate` is the one refused, `leaf` the peer's own, `required` are names of which it needs one."""
+    and `certificate` is the one refused, `leaf` the peer's own if its chain was looked at. `required` are names of which it
+    needs one; `key` looks at what its key is used for."""
 
-    __slots__ = ("_forgiven", "_looked", "_policy", "certificate", "depth", "error", "leaf", "refusal", "required")
+    __slots__ = (
+        "_forgiven", "_key", "_key_is_good", "_looked", "_own", "_policy", "certificate", "depth", "error", "leaf", "refusal",
+        "required",
+    )  # fmt: skip
 
-    def __init__(self, policy: PeerPolicy, required_sans: tuple[str, ...] = ()) -> None:
+    def __init__(self, policy: PeerPolicy, required_sans: tuple[str, ...] = (), key: KeyCheck | None = None) -> None:
         self._policy = policy
         self.required = required_sans
+        self._key = key
+        self._key_is_good = key is None
         self._looked = False
         self._forgiven = False
+        self._own: CertificateFacts | None = None
         self.refusal: Refusal | None = None
         self.error = 0
         self.depth = 0
@@ -82,43 +90,54 @@ class PeerVerdict:
         self.leaf: CertificateFacts | None = None
 
     def judge(self, error: int, depth: int, shown: Shown) -> int:
+        own = self._own
+        if own is None:
+            own = self._own = CertificateFacts(shown.leaf())
+            if self._key is not None and self._key.refuses(own, before_chain=True):
+                self.refusal, self.certificate = Refusal.KEY_USAGE, own
+                return _REFUSED_HERE
+        bundles = self._policy.bundles
+        refused = (
+            self._judge(error, depth, own, shown) if bundles is None else self._judge_svid(bundles, depth, own, shown)
+        )
+        if refused or depth:
+            return refused
+        self._looked = True
+        if not self._key_is_good and self._key is not None:
+            self._key_is_good = True
+            if self._key.refuses(own, before_chain=False):
+                return self._refuse(Refusal.KEY_USAGE, own)
+        return 0
+
+    def _judge(self, error: int, depth: int, own: CertificateFacts, shown: Shown) -> int:
         policy = self._policy
-        if policy.bundles is not None:
-            return self._judge_svid(policy, policy.bundles, depth, shown)
         if error and policy.allow_expired and error in (_NOT_YET_VALID, _EXPIRED):
             error = 0
         if error and not policy.accept_untrusted:
-            self.refusal, self.error, self.depth = Refusal.CHAIN, error, depth
-            self.certificate = CertificateFacts(shown.certificate())
-            self.leaf = CertificateFacts(shown.leaf())
+            self.error, self.depth = error, depth
+            self._refuse(Refusal.CHAIN, CertificateFacts(shown.certificate()))
             return error
         self._forgiven |= error != 0
-        if depth == 0 and not self._looked and (policy.checks_leaf or self.required):
-            own = CertificateFacts(shown.leaf())
-            if self.required and not any(_has_name(own, name) for name in self.required):
-                self.refusal = Refusal.REQUIRED_SAN
-            else:
-                self.refusal = policy.refuses(own)
-            if self.refusal is not None:
-                self.certificate = self.leaf = own
-                return _REFUSED_HERE
-        self._looked |= depth == 0
-        return 0
-
-    def _judge_svid(self, policy: PeerPolicy, bundles: TrustBundles, depth: int, shown: Shown) -> int:
         if depth or self._looked:
             return 0
-        own = CertificateFacts(shown.leaf())
+        if self.required and not any(_has_name(own, name) for name in self.required):
+            return self._refuse(Refusal.REQUIRED_SAN, own)
+        refusal = policy.refuses(own) if policy.checks_leaf else None
+        return 0 if refusal is None else self._refuse(refusal, own)
+
+    def _judge_svid(self, bundles: TrustBundles, depth: int, own: CertificateFacts, shown: Shown) -> int:
+        if depth or self._looked:
+            return 0
         found = bundles.refuses(own, shown.chain())
         if found is not None:
-            self.refusal, self.error, self.depth = found
-        else:
-            self.refusal = policy.refuses(own)
-        if self.refusal is not None:
-            self.certificate = self.leaf = own
-            return _REFUSED_HERE
-        self._looked = True
-        return 0
+            refusal, self.error, self.depth = found
+            return self._refuse(refusal, own)
+        name = self._policy.refuses(own)
+        return 0 if name is None else self._refuse(name, own)
+
+    def _refuse(self, refusal: Refusal, certificate: CertificateFacts) -> int:
+        self.refusal, self.certificate, self.leaf = refusal, certificate, self._own
+        return _REFUSED_HERE
 
     @property
     def verified(self) -> bool:
