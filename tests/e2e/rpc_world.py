@@ -31,7 +31,7 @@ _CODECS = "envoy.extensions.filters.network.generic_proxy.codecs"
 _PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _HOST = "rpc.test"
 PACKAGE = "org.mosnxds.peers"
-HURRIED_TIMEOUT_S = 0.2
+HURRIED_TIMEOUT_S = 0.5
 SERVERS = ("one", "two")
 
 

@@ -57,7 +57,7 @@ def answer_to(call: Call) -> str:
     """What a server said, or that the connection was ended."""
     context = client_context(CA.root, certificate=call.certificate, alpn=call.alpn)
     with socket.socket() as raw:
-        raw.settimeout(5)
+        raw.settimeout(10)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, IN)
         try:
             raw.connect((POD, call.port))

@@ -175,7 +175,7 @@ class Calls:
         if family.has_its_own_proxy:
             pytest.skip("thrift_proxy has no time-outs")
         client = world.client(family, calling)
-        client.call("who", service=f"{PACKAGE}.Hurried")
+        eventually(client, "who", lambda name: name in SERVERS, may_fail=True, service=f"{PACKAGE}.Hurried")
         start = time.monotonic()
         self._our_error(world, family, calling, "Hurried", "slow", "timeout", 7, 2000)
         assert HURRIED_TIMEOUT_S <= time.monotonic() - start < 2
