@@ -124,7 +124,7 @@ def test_properties_of_the_built_in_protocols() -> None:
         assert isinstance(options, RpcOptions)
         assert (options.max_frame_bytes, options.max_unread_bytes) == (16 << 20, 64 << 20)
         assert (options.heartbeat_interval_s, options.heartbeat_timeout_s) == (15, 5)
-    assert {"opaque_serializations", "no_route_status"} <= set(DubboOptions.__struct_fields__)
+    assert {"opaque_serializations", "no_route_status", "timeout_status"} <= set(DubboOptions.__struct_fields__)
     assert (MOST_STREAMS, MOST_BYTES, MOST_METHODS) == (4096, 64 << 20, 500)
 
 

@@ -37,7 +37,7 @@ from mosn_xds.spec.rpc import (
 from mosn_xds.xds.messages import TYPE_PREFIX
 
 DUBBO_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.dubbo_proxy.v3.MultipleRouteConfiguration"
-_NO_ROUTE = b'{"no_route_status": 60}'  # SERVICE_NOT_FOUND
+_AS_ENVOY = b'{"no_route_status": 60, "timeout_status": 80}'  # SERVICE_NOT_FOUND, SERVER_ERROR
 
 _SERVICE = RpcInput(RpcInputKind.SERVICE)
 _METHOD = RpcInput(RpcInputKind.METHOD)
@@ -53,7 +53,7 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy:
         routes = _take_table(take, "", context) if many is None else take_dubbo_route_table(many, context)
     return RpcProxy(
         stat_prefix=f"dubbo.{take.text('stat_prefix')}.",
-        protocols=(checked_use(take, "", context, ProtocolUse(name, "dubbo", _NO_ROUTE)),),
+        protocols=(checked_use(take, "", context, ProtocolUse(name, "dubbo", _AS_ENVOY)),),
         routes=routes,
         rds="" if drds is None else table_name(take_rds(drds, DUBBO_ROUTES_URL)),
         filters=take_routed_filters(take, context, "dubbo_filters", "config"),

@@ -15,6 +15,8 @@ from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.rpc import ProtocolUse
 from mosn_xds.xds.messages import config_json
 
+_AS_ENVOY = b'{"timeout_status": 80}'  # SERVER_ERROR
+
 
 def take_codec(take: Take, context: Context) -> tuple[ProtocolUse, ...]:
     """core.TypedExtensionConfig of a codec; several protocols are looked for in a connection's first bytes, in this order.
@@ -51,8 +53,8 @@ def checked_use(take: Take, key: str, context: Context, use: ProtocolUse) -> Pro
 
 
 def dubbo(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:
-    """generic_proxy.codecs.dubbo.v3.DubboCodecConfig, which has no fields."""
-    return (checked_use(take, "", context, ProtocolUse(name, "dubbo")),)
+    """generic_proxy.codecs.dubbo.v3.DubboCodecConfig, which has no fields: what answers say is what Envoy's say."""
+    return (checked_use(take, "", context, ProtocolUse(name, "dubbo", _AS_ENVOY)),)
 
 
 def bolt(take: Take, context: Context, name: str) -> tuple[ProtocolUse, ...]:

@@ -109,7 +109,7 @@ def matched(table: RpcRouteTable | None, service: str, name: str, **properties: 
 def test_a_dubbo_proxy_is_an_rpc_proxy_that_speaks_dubbo() -> None:
     translated = proxied(of_dubbo(dubbo(method("there", "buy"))))
     found = proxy(of_dubbo(dubbo(method("there", "buy"))))
-    codec = ProtocolUse("terminal", "dubbo", b'{"no_route_status": 60}')
+    codec = ProtocolUse("terminal", "dubbo", b'{"no_route_status": 60, "timeout_status": 80}')
     assert (found.stat_prefix, found.protocols, found.filters) == ("dubbo.d.", (codec,), ())
     assert found.routes is not None
     assert (found.routes.name, found.routes.clusters) == ("dubbo/table", ("there",))

@@ -143,7 +143,7 @@ def test_a_proxy_says_all_that_it_needs() -> None:
     )
     found = proxy(translated)
     assert (found.stat_prefix, found.bind_upstream, found.filters) == ("generic_proxy.rpc.", True, ())
-    assert found.protocols == (ProtocolUse("dubbo codec", "dubbo"),)
+    assert found.protocols == (ProtocolUse("dubbo codec", "dubbo", b'{"timeout_status": 80}'),)
     assert found.routes is not None
     assert (found.routes.name, found.routes.clusters, found.rds) == ("table", ("there",), "")
     assert (translated.clusters, translated.unread, translated.warnings) == (("there",), (), ())

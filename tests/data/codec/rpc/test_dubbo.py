@@ -379,7 +379,7 @@ def test_opaque_messages_have_no_properties() -> None:
         OPAQUE.edit_response(response)
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, 40), (404, 80), (503, 80), (504, 80), (429, 80)])
+@pytest.mark.parametrize(("status", "code"), [(400, 40), (404, 80), (503, 80), (504, 31), (429, 80)])
 def test_replies_tell_why(status: int, code: int) -> None:
     reply = DUBBO.reply(request_of(call(id=2**63)), status, "no route: Ä\n")
     text = strings("no route: Ä\n")
@@ -391,6 +391,13 @@ def test_no_route_may_be_no_service() -> None:
     assert dubbo.reply(request_of(call()), 404, "")[3] == 60
     with pytest.raises(ConfigError):
         Dubbo.decode_options(b'{"no_route_status": 20}')
+
+
+def test_a_time_out_may_be_any_error_of_the_server() -> None:
+    dubbo = Dubbo(DubboOptions(timeout_status=80))
+    assert dubbo.reply(request_of(call()), 504, "")[3] == 80
+    with pytest.raises(ConfigError):
+        Dubbo.decode_options(b'{"timeout_status": 20}')
 
 
 def test_sniffing() -> None:

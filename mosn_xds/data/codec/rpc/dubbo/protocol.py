@@ -11,7 +11,7 @@ and, with some types, attachments; that of an error is a text (https://cn.dubbo.
 
 What Envoy's codec of generic_proxy gives to routes is the same here: host and path are the path in the frame, `version`
 is the service's, other properties are attachments. Its error answers are 80 (SERVER_ERROR), or 40 (BAD_REQUEST), and so
-are these, with the reason both as the text that clients show and as the attachment ``reason`` that Envoy writes.
+are these, but for what the options say of two of them, with the reason both as the text that clients show and as the attachment ``reason`` that Envoy writes.
 Responses of any status pass; those that Envoy does not know cost a server its connection there.
 """
 
@@ -80,7 +80,7 @@ class Dubbo(RpcProtocol):
         if not isinstance(options, DubboOptions):
             raise TypeError("Dubbo has DubboOptions")
         self._opaque = options.opaque_serializations
-        self._no_route_status = options.no_route_status
+        self._reply_statuses = {400: BAD_REQUEST, 404: options.no_route_status, 504: options.timeout_status}
 
     def sniff(self, prefix: bytes) -> Sniff:
         if prefix[:2] != MAGIC[: len(prefix)]:
@@ -187,7 +187,7 @@ class Dubbo(RpcProtocol):
 
     def reply(self, request: RpcRequest, status: int, reason: str) -> bytes:
         text = hessian2.write_string(reason.encode())
-        code = {400: BAD_REQUEST, 404: self._no_route_status}.get(status, SERVER_ERROR)
+        code = self._reply_statuses.get(status, SERVER_ERROR)
         return _frame(HESSIAN2, code, request.id, b"%bH\x06reason%bZ" % (text, text))
 
     def heartbeat(self, id: int) -> bytes:
