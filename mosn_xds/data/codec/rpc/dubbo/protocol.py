@@ -11,8 +11,9 @@ and, with some types, attachments; that of an error is a text (https://cn.dubbo.
 
 What Envoy's codec of generic_proxy gives to routes is the same here: host and path are the path in the frame, `version`
 is the service's, other properties are attachments. Its error answers are 80 (SERVER_ERROR), or 40 (BAD_REQUEST), and so
-are these, but for what the options say of two of them, with the reason both as the text that clients show and as the attachment ``reason`` that Envoy writes.
-Responses of any status pass; those that Envoy does not know cost a server its connection there.
+are these, but for what the options say of two of them, with the reason both as the text that clients show and as the
+attachment ``reason`` that Envoy writes. Responses of any status pass; those that Envoy does not know cost a server its
+connection there.
 """
 
 import struct
