@@ -35,3 +35,17 @@ def put_in(fields: "Fields", name: bytes, value: bytes) -> None:
     fields[first] = (name, value)
     if more:
         fields[first + 1 :] = [field for field in fields[first + 1 :] if field[0] != name]
+
+
+def values_in(fields: "Fields", name: bytes) -> list[bytes]:
+    """Each value of a field on its own, in wire order."""
+    return [value for field, value in fields if field == name]
+
+
+def take_out(fields: "Fields", name: bytes) -> bool:
+    """Take out all fields of that name; says whether there was one."""
+    for field, _ in fields:
+        if field == name:
+            fields[:] = [kept for kept in fields if kept[0] != name]
+            return True
+    return False

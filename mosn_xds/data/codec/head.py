@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mosn_xds.data.codec.fields import put_in, value_in
+from mosn_xds.data.codec.fields import put_in, take_out, value_in, values_in
 
 if TYPE_CHECKING:
     from mosn_xds.data.codec.rpc.protocol import RpcProtocol
@@ -76,7 +76,7 @@ class Head:
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Each value of a field on its own, in wire order."""
-        values = [value for field, value in self.fields if field == name]
+        values = values_in(self.fields, name)
         if not values:
             pseudo = self._pseudo(name)
             if pseudo is not None:
@@ -106,12 +106,7 @@ class Head:
 
     def remove(self, name: bytes) -> bool:
         """Take out all fields of that name; says whether there was one."""
-        fields = self.fields
-        for field in fields:
-            if field[0] == name:
-                fields[:] = [kept for kept in fields if kept[0] != name]
-                return True
-        return False
+        return take_out(self.fields, name)
 
     def _pseudo(self, name: bytes) -> bytes | None:
         raise NotImplementedError

@@ -116,6 +116,7 @@ def test_what_is_no_bolt(bolt: Bolt, version: dict[str, Any]) -> None:
     blocks = [
         Row("odd", request(struct.pack(">I", 1) + b"k", **version), bad="header_block_odd"),
         Row("odd, null", request(b"\xff" * 4, **version), bad="header_block_odd"),
+        Row("odd, large content", request(struct.pack(">I", 1) + b"k", b"\xff" * 8, **version), bad="header_block_odd"),
         Row("cut in a length", request(right + b"\0\0\0", **version), bad="header_block"),
         Row("cut in a name", request(right + b"\0\0\0\2k", **version), bad="header_block"),
         Row("cut in a value", request(right + block([(b"k", b"value")])[:-1], **version), bad="header_block"),

@@ -11,7 +11,7 @@ null, which is read as empty, and stays null when the block is written again.
 `measure` reads what no-one has checked. All others ask for a whole frame, of the very length that `measure` says.
 """
 
-from struct import Struct, error
+from struct import Struct
 from typing import Final
 from zlib import crc32
 
@@ -38,7 +38,6 @@ _SLICED_BYTES: Final = 65536
 _SERVICE: Final = b"service"
 _TARGET: Final = b"sofa_head_target_service"
 _METHOD: Final = b"sofa_head_method_name"
-_ROUTING_LENGTHS: Final = frozenset(map(len, (_SERVICE, _TARGET, _METHOD)))
 
 # Request, version 1: proto, type, command, ver2, id, codec, timeout in ms, lengths of class, header block and content.
 REQUEST_1: Final = Struct(">BBHBIBiHHI")
@@ -137,17 +136,24 @@ def routing_in(frame: bytes, at: int, size: int) -> tuple[bytes, bytes, bytes]:
     """Service, target's service and method of the header block of `size` bytes at `at`, empty where it says nothing of them;
     of doubles the last counts. The whole block is checked, for nobody else may ever read it. Raises BadFrame."""
     # Most blocks are right and without nulls. A wrong length leads beyond the block's end, of which this loop takes note when
-    # it is over; it cannot come back, nor read what is not the frame's.
+    # it is over; it cannot come back, nor read what is not the frame's. No length is above 65,535, so two of its bytes are
+    # enough: compiled, this is five times as fast as to unpack it.
     start = at
     end = at + size
     service = target = method = b""
     try:
         while at < end:
             name = at + 4
-            at = name + _u32(frame, at)[0]
+            if frame[at] or frame[at + 1]:
+                break
+            length = frame[at + 2] * 256 + frame[at + 3]
+            at = name + length
             value = at + 4
-            after = value + _u32(frame, at)[0]
-            if at - name in _ROUTING_LENGTHS:  # half the time of cutting out each name
+            if frame[at] or frame[at + 1]:
+                at = -1
+                break
+            after = value + frame[at + 2] * 256 + frame[at + 3]
+            if length in (7, 21, 24):  # half the time of cutting out each name
                 field = frame[name:at]
                 if field == _SERVICE:
                     service = frame[value:after]
@@ -156,7 +162,7 @@ def routing_in(frame: bytes, at: int, size: int) -> tuple[bytes, bytes, bytes]:
                 elif field == _TARGET:
                     target = frame[value:after]
             at = after
-    except error:
+    except IndexError:
         at = -1
     if at == end:
         return service, target, method
