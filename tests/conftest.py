@@ -1,6 +1,13 @@
-"""The order of the tests, and those that need a process to themselves."""
+"""The patience of properties, the order of the tests, and those that need a process to themselves."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+
+def pytest_configure() -> None:
+    """An example that takes long says something about the machine."""
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)

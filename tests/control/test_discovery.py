@@ -86,7 +86,7 @@ class Half:
     def names(self, kind: Kind) -> set[str]:
         return {name for item_kind, name in self.discovery.assembler.snapshot.items if item_kind is kind}
 
-    def run(self, story: Callable[[], Awaitable[None]], limit_s: float = 20) -> None:
+    def run(self, story: Callable[[], Awaitable[None]], limit_s: float = 60) -> None:
         async def main() -> None:
             with trio.fail_after(limit_s):
                 async with trio.open_nursery() as nursery:

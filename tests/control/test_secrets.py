@@ -153,7 +153,7 @@ class Half:
         item = self.discovery.assembler.snapshot.items[Kind.SECRET, name]
         return msgspec.msgpack.decode(item.raw, type=Secret)
 
-    def run(self, story: Any, limit_s: float = 15) -> None:
+    def run(self, story: Any, limit_s: float = 60) -> None:
         async def main() -> None:
             with trio.fail_after(limit_s):
                 async with trio.open_nursery() as nursery:

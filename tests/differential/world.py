@@ -380,7 +380,7 @@ class World:
 
     # Admin
 
-    def expect_stats(self, expected: Mapping[str, int], timeout_s: float = 10.0) -> None:
+    def expect_stats(self, expected: Mapping[str, int], timeout_s: float = 20.0) -> None:
         """Wait until these counters and gauges have these values; a missing one is no value. Raises AssertionError."""
         pattern = "|".join(f"^{re.escape(name)}$" for name in expected)
         deadline = time.monotonic() + timeout_s

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._parsing = threading.Lock()
+        """ast counts its recursion once for all threads (CPython 3.11): two that parse at a time can fail."""
         self._base = folder / "base"
         shutil.copytree(PACKAGE, self._base / PACKAGE.name, ignore=shutil.ignore_patterns("*.pyc.*"))
         compileall.compile_dir(self._base, quiet=2)
@@ -100,7 +103,9 @@ class Runner:
 
     def _mutate(self, mutant: Mutant, copy: Path) -> None:
         shutil.copytree(self._base, copy, dirs_exist_ok=True, copy_function=os.link)
-        for path, text in mutant.sources(self._base / PACKAGE.name).items():
+        with self._parsing:
+            sources = mutant.sources(self._base / PACKAGE.name)
+        for path, text in sources.items():
             file = copy / PACKAGE.name / path
             file.unlink()  # a link: the base keeps its own
             for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):

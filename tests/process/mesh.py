@@ -60,7 +60,7 @@ async def supervisor(concurrency: int = 2, *, level: Level = Level.OFF) -> Async
             nursery.cancel_scope.cancel()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """Wait for what the supervisor will notice; raises trio.TooSlowError."""
     with trio.fail_after(timeout_s):
         while not condition():  # noqa: ASYNC110 - what it waits for is another process's doing
@@ -72,7 +72,7 @@ async def serving(found: Supervisor, snapshot: Snapshot) -> None:
     await until(lambda: found.applied(number))
 
 
-async def ask(port: int, line: str = "hello", timeout_s: float = 5.0) -> str:
+async def ask(port: int, line: str = "hello", timeout_s: float = 20.0) -> str:
     """The answer to one line on a connection of its own; empty if the connection ends without. Raises OSError."""
     with trio.fail_after(timeout_s):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

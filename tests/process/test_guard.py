@@ -52,7 +52,7 @@ def test_part_that_fails_is_counted_and_started_again(monkeypatch) -> None:
         control = FailingControl(agent.supervisor, snapshot(listener(port)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(agent.run, control)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await agent.live.wait()
             assert control.runs == 2
             assert agent.totals.value("server.agent_task_failures") == 1
@@ -71,7 +71,7 @@ def test_states_are_told_as_envoy_tells_them() -> None:
         assert agent.state is ServerState.PRE_INITIALIZING
         async with trio.open_nursery() as nursery:
             nursery.start_soon(agent.run, control)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await agent.live.wait()
             value = agent.totals.value
             assert (value("server.state"), value("server.live"), value("server.concurrency")) == (0, 1, 1)
@@ -86,7 +86,7 @@ def test_states_are_told_as_envoy_tells_them() -> None:
             assert agent.state is ServerState.DRAINING
 
     async def until_answer(port: int, prefix: str) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not (await ask(port)).startswith(prefix):
                 pass
 
@@ -96,7 +96,7 @@ def test_states_are_told_as_envoy_tells_them() -> None:
 def test_data_half_that_cannot_be_loaded_ends_the_process() -> None:
     async def main() -> None:
         agent = make_agent("tests.process.no_such_module:Engine")
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             assert await agent.run(FixedControl(agent.supervisor, snapshot())) == 1
 
     trio.run(main)
@@ -113,7 +113,7 @@ def test_graceful_drain_stops_accepting_when_the_drain_time_is_over() -> None:
         control = FixedControl(agent.supervisor, snapshot(listener(port)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(agent.run, control)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await agent.live.wait()
             agent.drain_listeners(graceful=True, skip_exit=True)
             await trio.sleep(0.8)

@@ -266,8 +266,8 @@ def test_worker_has_imported_neither_grpc_nor_protobuf(world: World, tmp_path: P
     config = tmp_path / "bootstrap.json"
     config.write_text(json.dumps(bootstrap(world.port, world.upstream, admin_port=PORTS.take())))
     with spied(tmp_path, ["-c", str(config), "--concurrency", "2"]) as told:
-        wait_for(lambda: len(list(told.glob("*.json"))) == 2, 15)
-        wait_for(world.answers)
+        wait_for(lambda: len(list(told.glob("*.json"))) == 2, 60)
+        wait_for(world.answers, 60)
         assert_no_foreign_modules(told)
 
 
@@ -297,7 +297,7 @@ def test_worker_that_serves_what_istiod_sent_has_imported_neither_grpc_nor_proto
                     found = [json.loads(path.read_text())["listeners"] for path in told.glob("*.json")]
                     return len(found) == 2 and all(len(one) == 8 for one in found)
 
-                wait_for(both_hold_the_mesh, 20)
+                wait_for(both_hold_the_mesh, 60)
                 assert_no_foreign_modules(told)
                 assert not pilot.nacks and not secrets.nacks
         finally:

@@ -119,7 +119,7 @@ class FrameUpstream(Server):
             self.frames.clear()
             self._script.clear()
 
-    def wait_frames(self, count: int, timeout_s: float = 5.0) -> bool:
+    def wait_frames(self, count: int, timeout_s: float = 15.0) -> bool:
         """Wait until so many frames have come since `forget`; False when they never did."""
         return self.wait_until(lambda: len(self.frames) >= count, timeout_s)
 

@@ -123,7 +123,7 @@ class Served:
         """Serve exactly these."""
         serve(self._resources, *[message(one) if isinstance(one, dict) else one for one in resources])
 
-    def nack(self, number: int = 1, timeout_s: float = 10.0) -> str:
+    def nack(self, number: int = 1, timeout_s: float = 20.0) -> str:
         """The text of the `number`th refusal, once it has come."""
         assert self.pilot.wait_for(lambda pilot: len(pilot.nacks) >= number, timeout_s), self.proxy.log_tail()
         return self.pilot.nacks[number - 1].message
@@ -140,7 +140,7 @@ class Served:
             return []
         return found
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Until `condition` holds: what other processes do takes a moment."""
         deadline = time.monotonic() + timeout_s
         while not condition():

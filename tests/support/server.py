@@ -107,7 +107,7 @@ class Server:
         with self._lock:
             return len(self._open)
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
         """Wait until the condition over this server's records holds; False when it never did."""
         deadline = time.monotonic() + timeout_s
         with self.changed:

@@ -206,7 +206,7 @@ class Upstream(Server):
             self.requests.clear()
             self._script.clear()
 
-    def wait_for(self, count: int, timeout_s: float = 5.0) -> list[SeenRequest]:
+    def wait_for(self, count: int, timeout_s: float = 15.0) -> list[SeenRequest]:
         """What it saw, once at least `count` requests came. Raises TimeoutError when they do not."""
         if not self.wait_until(lambda: len(self.requests) >= count, timeout_s):
             raise TimeoutError(f"{self!r} saw {len(self.requests)} requests, not {count}")

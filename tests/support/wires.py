@@ -64,7 +64,7 @@ class Recorder:
 
 
 def run_reactor(
-    test: Callable[[Reactor], Awaitable[None]], *, timeout_s: float = 10, clock: CachedClock | None = None
+    test: Callable[[Reactor], Awaitable[None]], *, timeout_s: float = 60, clock: CachedClock | None = None
 ) -> Reactor:
     """Run `test` beside a reactor; whatever the reactor's border caught is an error."""
     reactor = Reactor(clock or CachedClock())

@@ -74,7 +74,7 @@ class Owner:
         return Verdict(f"refused {sorted(bad)}", bad) if bad else ACK
 
 
-def run(owner: Owner, story: Callable[[], Awaitable[None]], limit_s: float = 20.0) -> None:
+def run(owner: Owner, story: Callable[[], Awaitable[None]], limit_s: float = 60.0) -> None:
     async def main() -> None:
         with trio.fail_after(limit_s):
             async with trio.open_nursery() as nursery:

@@ -19,7 +19,7 @@ METHOD = "/test.Service/Stream"
 Start = Callable[..., Any]
 
 
-def talk(target: GrpcTarget, converse: Callable[[Stream], Any], limit_s: float = 20.0) -> Any:
+def talk(target: GrpcTarget, converse: Callable[[Stream], Any], limit_s: float = 60.0) -> Any:
     async def main() -> Any:
         with trio.fail_after(limit_s):
             async with GrpcTransport(target).open(METHOD) as stream:
@@ -234,7 +234,7 @@ def test_server_that_never_shakes_hands_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = GrpcTarget(f"127.0.0.1:{server.getsockname()[1]}", connect_timeout_s=0.3)
         with pytest.raises(StreamEnded) as caught:
-            talk(target, lambda stream: stream.receive(), limit_s=10)
+            talk(target, lambda stream: stream.receive(), limit_s=30)
         assert caught.value.code == "UNAVAILABLE"
 
 

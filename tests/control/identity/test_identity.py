@@ -92,7 +92,7 @@ class Judge:
 
 def sign(settings: CaSettings, kind: KeyKind = KeyKind.P256) -> tuple[str, ...]:
     async def main() -> tuple[str, ...]:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return await IstiodClient(settings.target).sign(SigningRequest(make_request(FRONT, kind).csr, 3600))
 
     return trio.run(main)
@@ -158,7 +158,7 @@ def test_the_workloads_secrets_come_from_the_authority_and_are_renewed(tmp_path:
     judge = Judge()
 
     async def main() -> None:
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(identity.run)
                 source = identity.subscriber("grpc:sds-grpc", judge)
@@ -268,7 +268,7 @@ def test_copies_for_others_are_whole_and_private(mesh: Mesh, tmp_path: Path) -> 
     judge = Judge()
 
     async def main() -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(identity.run)
                 identity.subscriber("s", judge).change(SDS, ("default",), ())

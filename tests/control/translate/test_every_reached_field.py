@@ -141,7 +141,7 @@ def is_told(scene: Scene, watch: Watch, full_name: str, field: Any) -> bool:
     return not silent
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("checked_names")
 def test_a_field_of_whatever_is_opened_has_an_effect_or_is_named(watch: Watch) -> None:
     found = scenes(watch)

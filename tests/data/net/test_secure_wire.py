@@ -69,7 +69,7 @@ def secure_wire(
     reactor: Reactor,
     sock: socket.socket,
     *,
-    timeout_s: float = 5,
+    timeout_s: float = 60,
     observer: HandshakeObserver | None = None,
     tls: TlsStore | None = None,
     **options,
