@@ -58,7 +58,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
         click.echo(json.dumps(results, indent=1))
     else:
         for result in results:
-            click.echo(f"{result['file']}: {'OK' if result['ok'] else result['error']}")
+            click.echo(f"{result['file']}: OK" if result["ok"] else result["error"])
             for line in result["unread"]:
                 click.echo(f"  without effect: {line}")
             for line in result["warnings"]:
@@ -77,14 +77,17 @@ def status(admin: str, as_json: bool, unread: bool) -> None:
     """
     from mosn_xds.cli.status import is_fine, show  # noqa: PLC0415
 
+    page_url = f"{'' if '://' in admin else 'http://'}{admin.rstrip('/')}/xds"
     try:
-        with urllib.request.urlopen(f"{admin.rstrip('/')}/xds", timeout=5) as page:
+        with urllib.request.urlopen(page_url, timeout=5) as page:
             state: dict[str, Any] = json.load(page)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise click.ClickException(
-            f"cannot read {admin}/xds: {reason} (is the proxy running? --admin says where)"
+            f"cannot read {page_url}: {reason} (is the proxy running? --admin says where)"
         ) from None
+    if not isinstance(state, dict) or "resources" not in state:
+        raise click.ClickException(f"{page_url} is no page of mosn-xds (--admin says where the proxy's admin API is)")
     if as_json:
         click.echo(json.dumps(state, indent=1))
     else:
@@ -92,14 +95,30 @@ def status(admin: str, as_json: bool, unread: bool) -> None:
     sys.exit(0 if is_fine(state) else 1)
 
 
+def _checked_address(context: click.Context, parameter: click.Parameter, given: str) -> str:
+    """For gRPC, which takes 99999 for a port, and a name without one for a name."""
+    host, _, port = given.rpartition(":")
+    if not given.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65536):
+        raise click.BadParameter(f"{given} is no HOST:PORT", context, parameter)
+    return given
+
+
 @main.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--listen", default="127.0.0.1:15010", show_default=True, metavar="HOST:PORT", help="Where to serve ADS.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:15010",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_checked_address,
+    help="Where to serve ADS; unix:PATH for a unix socket.",
+)
 @click.option(
     "--interval", type=float, help="Of a recording: make a step each so many seconds; without it, at each Enter."
 )
 def pilot(source: Path, listen: str, interval: float | None) -> None:
     """Serve a directory of YAML xDS resources, or a recording (.jsonl, .jsonl.gz), over real ADS."""
+    from mosn_xds.base.errors import ConfigError  # noqa: PLC0415
     from mosn_xds.cli.serve_pilot import serve_directory, serve_recording  # noqa: PLC0415
 
     try:
@@ -107,8 +126,10 @@ def pilot(source: Path, listen: str, interval: float | None) -> None:
             serve_directory(source, listen)
         else:
             serve_recording(source, listen, interval)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise click.ClickException(str(error)) from None
+    except (ConfigError, ValueError) as error:
+        raise click.ClickException(f"{source} is no recording: {error} (YAML resources are served by folder)") from None
 
 
 @main.command()

@@ -92,7 +92,12 @@ def load_file(path: Path) -> dict[str, dict[str, bytes]]:
     found: dict[str, dict[str, bytes]] = {}
     for position, entry in enumerate(entries):
         where = f"{path.name}[{position}]"
-        type_url, name, raw = encode_resource(entry, where)
+        try:
+            type_url, name, raw = encode_resource(entry, where)
+        except RecursionError:
+            raise ConfigError(
+                "nested too deeply", path=where, hint="is there an alias inside its own anchor?"
+            ) from None
         found.setdefault(type_url, {})[name] = raw
     return found
 

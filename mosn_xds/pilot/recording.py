@@ -37,6 +37,8 @@ def read_recording(path: Path) -> list[Step]:
             entry = json.loads(line)
         except ValueError:
             raise ConfigError("not JSON", path=f"{path.name}:{number}") from None
+        if not isinstance(entry, dict):
+            raise ConfigError("no message of a stream", path=f"{path.name}:{number}")
         if "mark" in entry:
             steps.append(Step(entry["mark"]))
         elif entry.get("dir") == "received":

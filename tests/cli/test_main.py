@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,65 @@ def test_status_without_a_proxy_says_where_it_looked():
     done = mosn_xds("status", "--admin", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "http://127.0.0.1:1/xds" in done.stderr
+
+
+def test_status_takes_an_address_without_a_scheme():
+    done = mosn_xds("status", "--admin", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "cannot read http://127.0.0.1:1/xds: [Errno 111]" in done.stderr
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"configs": []}', b"LIVE"])
+def test_status_of_something_else_says_so(body: bytes):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        done = mosn_xds("status", "--admin", f"http://127.0.0.1:{server.server_port}/")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ") and "--admin says where" in done.stderr
+
+
+BAD_BOOTSTRAPS = {
+    "an alias inside its own anchor": ("node: &a {id: *a}\n", "FILE: nested too deeply (is there an alias"),
+    "far too deep": ("{a: " * 2000 + "}" * 2000, "FILE: nested too deeply"),
+    "a resource": (
+        '"@type": type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: a\n',
+        "FILE: a bootstrap is wanted here, and this is a type.googleapis.com/envoy.config.cluster.v3.Cluster "
+        "(resources are for `mosn-xds pilot DIRECTORY`, or a path_config_source)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_BOOTSTRAPS.values(), ids=BAD_BOOTSTRAPS)
+def test_validate_says_in_one_line_what_is_no_bootstrap(tmp_path: Path, text: str, said: str):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = mosn_xds("validate", str(file))
+    assert done.returncode == 1
+    assert (done.stderr, done.stdout.count("\n")) == ("", 1)
+    assert done.stdout.startswith(said.replace("FILE", str(file)))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "127.0.0.1:http", ":15010"])
+def test_pilot_listens_at_no_address_that_is_none(tmp_path: Path, address: str):
+    done = mosn_xds("pilot", str(tmp_path), "--listen", address)
+    assert done.returncode == 2
+    assert f"{address} is no HOST:PORT" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"name: a\n", b"[1]\n", b"7\n", b"\x7fELF\xd0\xff"])
+def test_pilot_says_which_file_is_no_recording(tmp_path: Path, content: bytes):
+    file = tmp_path / "mesh.yaml"
+    file.write_bytes(content)
+    done = mosn_xds("pilot", str(file), "--listen", "127.0.0.1:0")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {file} is no recording: ")
+    assert done.stderr.endswith("(YAML resources are served by folder)\n")
 
 
 def test_an_unknown_command_is_usage():

@@ -102,6 +102,7 @@ def test_a_bad_file_is_reported_and_its_last_good_content_stays(tmp_path):
         ("- just text", "a resource is a mapping"),
         ('- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster', "no name"),
         ("a: [", "not YAML"),
+        ('{"@type": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: a, metadata: &a {b: *a}}', "nested too"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path, text, says):

@@ -50,8 +50,15 @@ def read_message(path: Path | None, config_yaml: str) -> tuple[Message, tuple[st
     unknown: tuple[str, ...] = ()
     for place, text in _texts(path, config_yaml):
         fields = _parse(place, text)
+        if "@type" in fields:
+            hint = "resources are for `mosn-xds pilot DIRECTORY`, or a path_config_source"
+            raise ConfigError(f"a bootstrap is wanted here, and this is a {fields['@type']}", path=place, hint=hint)
         try:
             part, keys = parse_json(bootstrap, prepare(fields))
+        except RecursionError:
+            raise ConfigError(
+                "nested too deeply", path=place, hint="is there an alias inside its own anchor?"
+            ) from None
         except ConfigError as error:
             at = f"{place}: {error.path}" if error.path else place
             raise ConfigError(error.reason, path=at, hint=error.hint) from None
@@ -84,6 +91,8 @@ def _parse(place: str, text: str) -> dict[str, Any]:
                 fields = yaml.load(text, _Loader)  # YAML's flow style looks alike
         else:
             fields = yaml.load(text, _Loader)
+    except RecursionError:
+        raise ConfigError("nested too deeply", path=place) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
