@@ -23,7 +23,7 @@ import yaml
 
 OURS = "MOSN_XDS_PROXY"
 """Names another mosn-xds-proxy than the one beside this interpreter: the compiled one, say."""
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 
 
