@@ -103,7 +103,7 @@ class Passage:
         credentials = grpc.ssl_channel_credentials(self._root, one.key_text.encode(), one.chain.encode())
         return grpc.secure_channel(target, credentials, options=[("grpc.ssl_target_name_override", _HOST), *named])
 
-    def logged(self, count: int = 1, timeout_s: float = 3.0) -> list[str]:
+    def logged(self, count: int = 1, timeout_s: float = 10.0) -> list[str]:
         """The last lines of the access log, once there are `count`."""
         path = self._folder / "grpc.log"
         deadline = time.monotonic() + timeout_s
