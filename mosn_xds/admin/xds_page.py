@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mosn_xds.admin.config_dump import timestamp
+from mosn_xds.admin.config_dump import CLUSTER, LISTENER, SECRET, timestamp
 from mosn_xds.admin.view import AgentView, ResourceView
 from mosn_xds.xds.messages import type_label
 
@@ -29,7 +29,15 @@ def page(agent: AgentView) -> dict[str, Any]:
             {"type": one.type_name, "name": one.name, "reason": one.reason, "serving_last_good": one.serving}
             for one in refusals.values()
         ],
-        "bootstrap": {"unread": list(unread), "warnings": list(warnings)},
+        "bootstrap": {
+            "unread": list(unread),
+            "warnings": list(warnings),
+            "static": [
+                {"type": type_label(url), "name": static.message.name}  # type: ignore[attr-defined]
+                for url in (LISTENER, CLUSTER, SECRET)
+                for static in agent.static_resources(url)
+            ],
+        },
         "resources": resources,
         "refused": sum(1 for entry in resources if entry.get("refusal")),
         "unread_fields": len(unread) + sum(len(entry.get("unread", ())) for entry in resources),

@@ -15,7 +15,7 @@ _LOOK_AGAIN_S = 0.3
 
 
 def serve_directory(path: Path, listen: str) -> None:
-    """Until interrupted. Raises OSError for a port that is taken."""
+    """Until interrupted. What clients refuse is logged by the Pilot. Raises OSError for a port that is taken."""
     directory = Directory(path)
     directory.read()
     resources = ResourceSet()
@@ -23,14 +23,10 @@ def serve_directory(path: Path, listen: str) -> None:
     pilot = Pilot(resources, listen)
     click.echo(f"serving {path} over ADS on {listen}: {resources!r}")
     _tell_problems(directory)
-    told = 0
     try:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(_LOOK_AGAIN_S)
-                for nack in pilot.nacks[told:]:
-                    click.echo(f"refused by {nack.node_id or 'a client'}: {nack.message}", err=True)
-                told = len(pilot.nacks)
                 if directory.read():
                     _tell_problems(directory)
                     for change in resources.replace(directory.resources()):

@@ -36,7 +36,11 @@ def show(state: dict[str, Any], *, unread: bool) -> None:
     _print(f"state: {state['state']}", [], [])
     _print("streams", ["source", "state", "last error"], streams)
     _print("workers", ["slot", "pid", "state", "generation", "restarts"], workers)
-    _print("resources", ["type", "name", "status", "version", "unread", "why"], resources)
+    static = [(e["type"], e["name"]) for e in state["bootstrap"]["static"]]
+    if static:
+        _print("static resources, of the bootstrap", ["type", "name"], static)
+    if resources or not static:
+        _print("resources", ["type", "name", "status", "version", "unread", "why"], resources)
     refusals = [
         (e["type"], e["name"], "its last good serves" if e["serving_last_good"] else "does not serve", e["reason"])
         for e in state["worker_refusals"]

@@ -11,7 +11,11 @@ STATE: dict[str, Any] = {
     "streams": [{"source": "ads", "target": "x", "connected": True, "last_error": ""}],
     "workers": [{"slot": 0, "pid": 7, "generation": 3, "restarts": 0, "state": "serving"}],
     "worker_refusals": [],
-    "bootstrap": {"unread": ["static_resources.clusters[0].outlier_detection"], "warnings": ["node: odd"]},
+    "bootstrap": {
+        "unread": ["static_resources.clusters[0].outlier_detection"],
+        "warnings": ["node: odd"],
+        "static": [{"type": "Cluster", "name": "pilot"}],
+    },
     "resources": [
         {"type": "Listener", "name": "web", "status": "acked", "version": "1", "unread": ["socket_options"]},
         {"type": "Cluster", "name": "books", "status": "acked", "version": "1", "warnings": ["a filter is left out"]},
@@ -27,6 +31,13 @@ def test_unread_fields_and_warnings_are_listed_wherever_they_come_from(capsys: p
     assert "  Listener\tweb\tsocket_options" in lines
     assert "  Bootstrap\t\tnode: odd" in lines
     assert "  Cluster\tbooks\ta filter is left out" in lines
+
+
+def test_what_stands_in_the_bootstrap_is_listed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    show(STATE, unread=False)
+    assert "static resources, of the bootstrap\n  Cluster\tpilot\nresources\n  Listener\tweb" in capsys.readouterr().out
+    show({**STATE, "resources": []}, unread=False)
+    assert "\nresources\n" not in capsys.readouterr().out
 
 
 def test_fields_without_effect_are_counted_and_not_listed_unless_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

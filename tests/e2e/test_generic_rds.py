@@ -144,6 +144,7 @@ def test_a_listener_waits_for_its_table_and_serves_with_it(world: World) -> None
     world.served.wait(lambda: world.served.proxy.admin("/ready")[0] == 200)
     assert (world.shown()["type"], world.shown()["status"]) == ("generic_proxy.RouteConfiguration", "acked")
     assert world.shown()["type_url"] == GENERIC_ROUTES_URL
+    assert world.served.xds()["bootstrap"]["static"] == [{"type": "Cluster", "name": "pilot"}]
     assert (world.call().status, world.call().value) == (OK, "first")
 
 
