@@ -70,14 +70,14 @@ def test_at_once(pair: Pair) -> None:
     drain(pair, "")
     wait_until(lambda: not answers(pair.inbound) and not answers(pair.outbound), 5)
     assert pair.proxy.admin("/ready")[0] == 200
-    assert pair.stopped() == 2
+    wait_until(lambda: pair.stopped() == 2, 5)
 
 
 def test_inbound_at_once(pair: Pair) -> None:
     drain(pair, "?inboundonly")
     wait_until(lambda: not answers(pair.inbound), 5)
     assert not pair.is_asked_to_go(pair.outbound)
-    assert pair.stopped() == 1
+    wait_until(lambda: pair.stopped() == 1, 5)
 
 
 def test_inbound_gracefully(pair: Pair) -> None:
@@ -86,7 +86,7 @@ def test_inbound_gracefully(pair: Pair) -> None:
     assert not pair.is_asked_to_go(pair.outbound)
     wait_until(lambda: not answers(pair.inbound), 5)
     assert not pair.is_asked_to_go(pair.outbound)
-    assert pair.stopped() == 1
+    wait_until(lambda: pair.stopped() == 1, 5)
 
 
 @pytest.mark.parametrize("query", ["?graceful&skip_exit", "?skip_exit"])
