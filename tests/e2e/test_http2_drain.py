@@ -73,7 +73,7 @@ class Site:
         raise AssertionError(f"{name} is not served")
 
 
-@pytest.fixture(params=[1])
+@pytest.fixture(params=[3])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """The parameter is the drain time in seconds."""
     made = Site(tmp_path, request.param)
@@ -107,13 +107,13 @@ def test_a_changed_listener_lets_streams_finish_and_ends_their_connections(site:
         site.serves("second")
         # What is asked now on the old connection is served by the old chain, and told to go.
         assert bytes(busy.finish(busy.request(path="/direct")).body) == b"first"
-        idle.read_until(lambda: idle.closed, 5.0)
+        idle.read_until(lambda: idle.closed, 15.0)
         assert idle.closed
         assert idle.goaways[-1] == (1, 0)
         assert not busy.seen(waiting).over
         opened.set()
         assert busy.finish(waiting).status == 200
-        busy.read_until(lambda: busy.closed, 5.0)
+        busy.read_until(lambda: busy.closed, 15.0)
         assert busy.closed
         assert busy.goaways[0] == (2**31 - 1, 0)
         assert busy.goaways[-1] == (3, 0)
