@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from mosn_xds.data.net._input import BULK_BUDGET_BYTES, READ_BUDGET_BYTES, READ_BYTES
 from mosn_xds.data.net._output import State
 from mosn_xds.data.net.consumer import CloseReason, WireConsumer
 from mosn_xds.data.net.reactor import Reactor
@@ -21,9 +22,6 @@ from mosn_xds.data.net.wire import Wire
 from mosn_xds.spec.common import Address
 
 _BUDGET_S = 0.001
-_READ_BYTES = 65536
-_READ_BUDGET_BYTES = 4 * _READ_BYTES
-_BULK_BUDGET_BYTES = 512 * 1024
 
 _OPEN = State.OPEN
 _HANDSHAKING = State.HANDSHAKING
@@ -210,7 +208,7 @@ class SecureWire(Wire):
     # Input.
 
     def _read(self) -> None:
-        budget = _READ_BUDGET_BYTES
+        budget = READ_BUDGET_BYTES
         if self._unread:
             data, self._unread = self._unread, b""
             self.consumer.on_data(data)
@@ -220,7 +218,7 @@ class SecureWire(Wire):
         tls = self._tls
         while True:
             try:
-                data = tls.recv(_READ_BYTES)
+                data = tls.recv(READ_BYTES)
             except BlockingIOError:
                 self._drain()  # an answer to the peer's key update, say
                 return
@@ -247,7 +245,7 @@ class SecureWire(Wire):
 
     def _read_bulk(self, sink: Callable[[memoryview], None]) -> None:
         scratch = self.reactor.scratch
-        budget = _BULK_BUDGET_BYTES
+        budget = BULK_BUDGET_BYTES
         tls = self._tls
         if self._unread:
             data, self._unread = self._unread, b""

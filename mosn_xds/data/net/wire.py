@@ -1,9 +1,10 @@
 """Wire: one stream connection on the reactor. `mosn_xds.data.net.consumer` has the contract with who stands above it.
 
 `write` only queues: at the end of the batch the wire sends what it has, small parts joined into one system call. What the
-socket does not take is kept and sent when epoll says so. Reading goes on until the socket is empty or the wire has had its
-share of the batch. `pause_reading` counts, so that several reasons to stop can hold at once. A reset is seen while reading
-is stopped, too; a FIN is seen behind the bytes before it, or at once with `early_close`.
+socket does not take is kept and sent when epoll says so (`Output`). Reading goes on until the socket is empty or the wire has
+had its share of the batch; `pause_reading` counts, so that several reasons to stop can hold at once (`Input`). Here is the life
+of the connection: how it opens, what epoll says, how it ends. A reset is seen while reading is stopped, too; a FIN is seen
+behind the bytes before it, or at once with `early_close`.
 
 Edge-triggered epoll needs care in one place: a short read means that the socket is empty, unless the peer has hung up, for
 then no further event will announce what is behind. `_hung_up` says so, and such a wire reads until it is told the end.
@@ -23,12 +24,12 @@ import socket
 import struct
 import termios
 from array import array
-from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Final
 
 from mosn_xds.base.sockets import SocketAddress
-from mosn_xds.data.net._output import Output, State
+from mosn_xds.data.net._input import Input
+from mosn_xds.data.net._output import State
 from mosn_xds.data.net.address import address_of
 from mosn_xds.data.net.consumer import CloseReason, Nobody, WireConsumer
 from mosn_xds.data.net.reactor import Reactor
@@ -37,9 +38,6 @@ from mosn_xds.data.net.tls_facts import TlsFacts
 from mosn_xds.data.net.transport import SecureTransport
 from mosn_xds.spec.common import Address
 
-_READ_BYTES: Final = 65536
-_READ_BUDGET_BYTES: Final = 4 * _READ_BYTES
-_BULK_BUDGET_BYTES: Final = 512 * 1024
 _HANG_UP: Final = EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _INPUT: Final = EPOLLIN | _HANG_UP
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -49,7 +47,7 @@ _CLOSED: Final[State] = State.CLOSED
 _NOBODY: Final = Nobody()
 
 
-class Wire(Output):
+class Wire(Input):
     """One connection.
 
     `bytes_received`, `bytes_sent`, `pending_bytes` (written, but not taken by the socket yet) and `error` (what the system
@@ -59,8 +57,7 @@ class Wire(Output):
     """
 
     __slots__ = (
-        "_delay_s", "_eof", "_fin_sent", "_hung_up", "_local", "_paused", "_readable", "_reason", "_recv", "_remote",
-        "_sent_before", "_sink", "_sock", "_timer", "_unread", "bytes_received", "early_close", "tls",
+        "_delay_s", "_fin_sent", "_local", "_reason", "_remote", "_sent_before", "_sock", "_timer", "early_close", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -75,18 +72,10 @@ class Wire(Output):
     ) -> None:
         """`sock` is non-blocking and belongs to the wire from now on. Call `start` if it is connected, else `connect`."""
         super().__init__(reactor, sock if secure is None else secure, consumer, secure, buffer_limit_bytes)
-        self.bytes_received = 0
         self.early_close = False
         self.tls: TlsFacts | None = None
         self._sock = sock
-        self._recv = self._transport.recv
         self._fin_sent = False
-        self._paused = 0
-        self._readable = False  # there may be input that no event will announce
-        self._hung_up = False
-        self._eof = False
-        self._unread = b""
-        self._sink: Callable[[memoryview], None] | None = None
         self._reason = CloseReason.LOCAL
         self._timer: Timer | None = None
         self._delay_s = 0.0
@@ -147,28 +136,6 @@ class Wire(Output):
 
     # Input.
 
-    def pause_reading(self) -> None:
-        """Deliver no more input until `resume_reading` was called as often."""
-        self._paused += 1
-
-    def resume_reading(self) -> None:
-        """Take one reason not to read away; input comes again with the next batch."""
-        assert self._paused > 0, "resume_reading without pause_reading"
-        self._paused -= 1
-        if not self._paused and self._readable:
-            self._readable = False
-            self.reactor.again(self)
-
-    def set_bulk(self, sink: Callable[[memoryview], None] | None) -> None:
-        """Hand input to `sink`, as memory that it may use only while it is called, instead of `on_data`; None ends that."""
-        self._sink = sink
-
-    def unread(self, data: bytes) -> None:
-        """Give `data` back, while reading is paused: it comes before all further input, to who is the consumer then."""
-        assert self._paused > 0, "unread without pause_reading"
-        self._unread = data + self._unread
-        self._readable = True
-
     def on_ready(self, events: int) -> None:
         """For the reactor."""
         if self._state is not _OPEN:
@@ -190,88 +157,11 @@ class Wire(Output):
                 else:
                     self._read_bulk(self._sink)
 
-    def _read(self) -> None:
-        budget = _READ_BUDGET_BYTES
-        if self._unread:
-            data, self._unread = self._unread, b""
-            self.consumer.on_data(data)
-        recv = self._recv
-        if self._paused or self._state is not _OPEN:
-            self._readable = True
-            return
-        while True:
-            try:
-                data = recv(_READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error)
-                return
-            size = len(data)
-            if not size:
-                self._end_input()
-                return
-            self.bytes_received += size
-            self.consumer.on_data(data)
-            more = size >= _READ_BYTES or self._hung_up
-            if self._paused or self._state is not _OPEN:
-                self._readable |= more
-                return
-            if not more:
-                return
-            budget -= size
-            if budget <= 0:
-                self.reactor.again(self)
-                return
-
-    def _read_bulk(self, sink: Callable[[memoryview], None]) -> None:
-        scratch = self.reactor.scratch
-        budget = _BULK_BUDGET_BYTES
-        if self._unread:
-            data, self._unread = self._unread, b""
-            sink(memoryview(data))
-        while not self._paused and self._state is _OPEN:
-            try:
-                size = self._transport.recv_into(scratch)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._lose(error)
-                return
-            if not size:
-                self._end_input()
-                return
-            self.bytes_received += size
-            sink(scratch[:size])
-            if size < len(scratch) and not self._hung_up:
-                return
-            budget -= size
-            if budget <= 0:
-                self.reactor.again(self)
-                return
-        self._readable = True
-
     def _end_input(self) -> None:
         self._eof = True
         self.consumer.on_eof()
         if self._fin_sent and self._state is _OPEN:
             self._end(CloseReason.FINISHED)
-
-    def _read_rest(self) -> None:
-        """Sending has failed: deliver what the peer sent before that, such as a response that explains it, and end."""
-        while self._state is _OPEN and not self._paused and not self._eof:
-            try:
-                data = self._recv(_READ_BYTES)
-            except OSError:  # also if it would block: the error that counts is that of the sending
-                break
-            if not data:
-                break
-            self.bytes_received += len(data)
-            if self._sink is None:
-                self.consumer.on_data(data)
-            else:
-                self._sink(memoryview(data))
-        self._end(CloseReason.REMOTE_RESET if self._state is _OPEN else CloseReason.LOCAL)
 
     def _ends_unread(self, events: int) -> bool:
         """The peer has hung up while nobody reads: end the connection if that means it."""
