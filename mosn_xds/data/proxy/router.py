@@ -15,12 +15,13 @@ from mosn_xds.data.codec.head import Fields, RequestHead, ResponseHead, Version
 from mosn_xds.data.filters.api import Reply
 from mosn_xds.data.proxy.attempt import Attempt
 from mosn_xds.data.proxy.deadlines import NEVER
+from mosn_xds.data.proxy.kept_body import KeptBody
 from mosn_xds.data.proxy.mirror import Mirrors
 from mosn_xds.data.proxy.rewrite import rewrite_host
 from mosn_xds.data.proxy.route_plan import RoutePlan, Target
 from mosn_xds.data.proxy.timeouts import Timeouts, refresh_expected
 from mosn_xds.data.proxy.upstream_failure import FLAG_OF_RESET, reset_details, reset_reply
-from mosn_xds.data.upstream.api import LbContext, Stale, UpstreamStream
+from mosn_xds.data.upstream.api import LbContext, Stale
 from mosn_xds.data.upstream.cluster import Cluster
 from mosn_xds.data.upstream.host import Host
 from mosn_xds.data.upstream.retry import RetryDecision, RetryRules, RetryState
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
 _UH: Final = int(ResponseFlag.UH)
 _NC: Final = int(ResponseFlag.NC)
 _UT: Final = int(ResponseFlag.UT)
-_URX: Final = int(ResponseFlag.URX)
 _UMSDR: Final = int(ResponseFlag.UMSDR)
-_UO: Final = int(ResponseFlag.UO)
 
+_FLAG_OF_DECISION: Final = {
+    RetryDecision.NO: 0,
+    RetryDecision.RETRY: 0,
+    RetryDecision.LIMIT: int(ResponseFlag.URX),
+    RetryDecision.OVERFLOW: int(ResponseFlag.UO),
+}
 _NO_HEALTHY: Final = Reply(503, b"no healthy upstream", details="no_healthy_upstream", flags=_UH)
 _NO_LIMITS: Final = Timeouts(0.0, 0.0, 0.0, None, False)
 _HTTP11: Final[Version] = Version.HTTP11
@@ -48,33 +53,30 @@ class Router:
     # Defaults on the class: what a request does not need is not set for it (24 attributes in slots took 0.7 us of 36).
     attempts = 0
     _attempt: Attempt | None = None
-    _body: list[bytes] | None = None
-    _body_bytes = 0
-    _buffering = False
     _client_paused = False
     _cluster: Cluster | None = None
-    _complete = False
+    complete = False
     _context: LbContext | None = None
+    _kept: KeptBody | None = None
     _cookies: list[bytes] | None = None
     _mirrors: Mirrors | None = None
-    _queue_paused = False
+    queue_paused = False
     _responding = False
     _retry: RetryState | None = None
     _rules: RetryRules | None = None
-    _sent_at_s: float | None = None
+    sent_at_s: float | None = None
     _stale_resends = 0
     _target: Target | None = None
     _grpc = False
-    _uncharged: Host | None = None  # whose gRPC status is still to come
-    _trailers: Fields | None = None
+    trailers: Fields | None = None
     _tried: list[Host] | None = None
-    _upstream_paused = False
+    upstream_paused = False
 
     def __init__(self, stream: "Stream", plan: RoutePlan) -> None:
         self._stream: Stream | None = stream
-        self._head: RequestHead = stream.request
+        self.head: RequestHead = stream.request
         self._plan = plan
-        self._limits = _NO_LIMITS
+        self.limits = _NO_LIMITS
 
     # The request.
 
@@ -91,7 +93,7 @@ class Router:
             manager.stats.rq_direct_response += 1  # Envoy counts redirects here, too
             stream.reply(answer)
             return
-        head = self._head
+        head = self.head
         target = self._target = stream.target
         cluster = stream.cluster
         if target is None or cluster is None:
@@ -99,12 +101,12 @@ class Router:
             stream.reply(Reply(plan.cluster_not_found_status, details="cluster_not_found", flags=_NC))
             return
         self._cluster = cluster
-        self._complete = end
+        self.complete = end
         settings = manager.router
         suppress = settings.suppress_envoy_headers
         # Other protocols' properties steer nothing here, and are not read before somebody asks for one.
         index = dict(head.fields) if head.version.rpc is None else {}
-        limits = self._limits = plan.timeouts.apply(
+        limits = self.limits = plan.timeouts.apply(
             head, index, suppress=suppress, respect_expected=settings.respect_expected_rq_timeout
         )
         if limits.stream_s is not None:
@@ -124,7 +126,8 @@ class Router:
             self._context = LbContext(hash_value, original_dst=stream.connection.restored_local, head=head)
         if plan.mirrors:
             self._mirrors = Mirrors.choose(plan.mirrors, stream, head, limits.whole_s)
-        self._buffering = not end and (self._rules is not None or self._mirrors is not None or cluster.multiplexes)
+        if not end and (self._rules is not None or self._mirrors is not None or cluster.multiplexes):
+            self._kept = KeptBody(self._limit(stream))
         if end:
             self._request_complete(stream)
         self._try()
@@ -134,17 +137,21 @@ class Router:
         if stream is None:
             return
         if end:
-            self._complete = True
-        if self._buffering and data:
-            self._keep(stream, data)
+            self.complete = True
+        kept = self._kept
+        if kept is not None and data:
+            kept.keep(data)
+            if kept.too_big and self._attempt is not None:
+                self._give_up_retries()
+                kept = None
         attempt = self._attempt
         if attempt is not None:
             if data or end:
                 attempt.send_data(data, end)
-            if attempt.stream is None and not self._queue_paused and self._queued_bytes(attempt) > self._limit(stream):
-                self._queue_paused = True
+            if attempt.stream is None and not self.queue_paused and attempt.queued_bytes > self._limit(stream):
+                self.queue_paused = True
                 stream.pause_client()
-        elif self._buffering and self._body_bytes > self._limit(stream):
+        elif kept is not None and kept.too_big:
             stream.reply(
                 Reply(
                     507,
@@ -160,25 +167,19 @@ class Router:
         stream = self._stream
         if stream is None:
             return
-        self._complete = True
-        self._trailers = fields
+        self.complete = True
+        self.trailers = fields
         if self._attempt is not None:
             self._attempt.send_trailers(fields)
         self._request_complete(stream)
 
-    def _keep(self, stream: "Stream", data: bytes) -> None:
-        if self._body is None:
-            self._body = []
-        self._body.append(data)
-        self._body_bytes += len(data)
-        if self._body_bytes > self._limit(stream) and self._attempt is not None:
-            # More than a retry may keep: go on without one.
-            if self._cluster is not None and (self._rules is not None or self._mirrors is not None):
-                self._cluster.stats.retry_or_shadow_abandoned += 1
-            self._buffering = False
-            self._body = None
-            self._retry = self._rules = None
-            self._mirrors = None
+    def _give_up_retries(self) -> None:
+        """There is more than a retry may keep: go on without one."""
+        if self._cluster is not None and (self._rules is not None or self._mirrors is not None):
+            self._cluster.stats.retry_or_shadow_abandoned += 1
+        self._kept = None
+        self._retry = self._rules = None
+        self._mirrors = None
 
     def _limit(self, stream: "Stream") -> int:
         plan = self._plan
@@ -186,23 +187,19 @@ class Router:
             return plan.body_buffer_limit_bytes
         return stream.owner.buffer_limit_bytes
 
-    @staticmethod
-    def _queued_bytes(attempt: Attempt) -> int:
-        return sum(map(len, attempt.queue)) if attempt.queue else 0
-
     def _request_complete(self, stream: "Stream") -> None:
         """Everything has come from the client: the route's time-out starts here."""
         now = stream.owner.clock.now
-        self._sent_at_s = now
-        if self._limits.whole_s:
-            stream.route_deadline = deadline = now + self._limits.whole_s
+        self.sent_at_s = now
+        if self.limits.whole_s:
+            stream.route_deadline = deadline = now + self.limits.whole_s
             if deadline < stream.owner.timer_due:
                 stream.owner.watch(deadline)
         attempt = self._attempt
         if attempt is not None and attempt.stream is not None:
-            self._start_try_timer(stream)
+            attempt.start_limits(self.limits)
         if self._mirrors is not None:
-            self._mirrors.send(self._head, self._body, self._trailers)
+            self._mirrors.send(self.head, self._kept.parts if self._kept is not None else None, self.trailers)
             self._mirrors = None
 
     # Tries.
@@ -231,21 +228,21 @@ class Router:
             self._tried.append(host)
         if plan.auto_host_rewrite and host.hostname and self.attempts == 1:
             rewrite_host(
-                self._head,
+                self.head,
                 host.hostname.encode(),
                 append_forwarded=plan.append_forwarded_host,
                 keep_original=not stream.manager.router.suppress_envoy_headers,
             )
-        attempt = self._attempt = Attempt(self, host, stream.owner.clock.now)
+        attempt = self._attempt = Attempt(self, stream, cluster, host)
         if self.attempts > 1:
-            attempt.queue = list(self._body) if self._body else None
-            attempt.queued_end = self._complete and self._trailers is None
-            attempt.queued_trailers = self._trailers
+            attempt.queue = list(self._kept.parts) if self._kept is not None else None
+            attempt.queued_end = self.complete and self.trailers is None
+            attempt.queued_trailers = self.trailers
         options = None
         transports = cluster.transports
         if transports.asks_requests or (transports.obeys_alpn and stream.manager.alpn_overrides):
-            options = transports.options(host, self._head, stream.connection, stream.manager.alpn_overrides)
-        version = self._head.version
+            options = transports.options(host, self.head, stream.connection, stream.manager.alpn_overrides)
+        version = self.head.version
         if binding is None or version.rpc is None:
             handle = cluster.open_stream(host, attempt, version, plan.high_priority, options)
         else:
@@ -258,58 +255,12 @@ class Router:
         plan = self._plan
         context = self._context
         if context is None and plan.previous_hosts:
-            context = self._context = LbContext(original_dst=stream.connection.restored_local, head=self._head)
+            context = self._context = LbContext(original_dst=stream.connection.restored_local, head=self.head)
         if context is not None:
             context.attempt = self.attempts
             if plan.previous_hosts and self._tried:
                 context.should_skip = tuple(self._tried)
                 context.max_skip_attempts = plan.host_selection_max_attempts
-
-    def on_ready(self, attempt: Attempt, upstream: UpstreamStream) -> None:
-        """A connection is there: send what there is."""
-        stream = self._stream
-        if stream is None:
-            return
-        stream.upstream_host = attempt.host
-        stream.upstream_local = upstream.local
-        stream.upstream_version = upstream.version
-        stream.upstream_tls = upstream.tls
-        if self._upstream_paused:
-            upstream.pause_reading()
-        queue, trailers = attempt.queue, attempt.queued_trailers
-        attempt.queue = None
-        whole = self._complete and not queue and trailers is None and self._trailers is None
-        now = stream.owner.clock.now - stream.start_s
-        if stream.first_up_tx is None:
-            stream.first_up_tx = now
-        upstream.send_head(self._head, whole)
-        if queue:
-            last = len(queue) - 1
-            for index, data in enumerate(queue):
-                upstream.send_data(data, attempt.queued_end and index == last)
-        if trailers is not None:
-            upstream.send_trailers(trailers)
-        if self._queue_paused:
-            self._queue_paused = False
-            stream.resume_client()
-        if self._complete:
-            stream.last_up_tx = now
-            self._start_try_timer(stream)
-
-    def _start_try_timer(self, stream: "Stream") -> None:
-        if self._limits.per_try_s:
-            stream.try_deadline = stream.owner.clock.now + self._limits.per_try_s
-            stream.owner.watch(stream.try_deadline)
-        if self._limits.per_try_idle_s:
-            self._touch_try(stream)
-        cluster = self._cluster
-        if cluster is not None and cluster.spec.max_stream_duration_s:
-            stream.upstream_deadline = stream.owner.clock.now + cluster.spec.max_stream_duration_s
-            stream.owner.watch(stream.upstream_deadline)
-
-    def _touch_try(self, stream: "Stream") -> None:
-        stream.try_idle_deadline = stream.owner.clock.now + self._limits.per_try_idle_s
-        stream.owner.watch(stream.try_idle_deadline)
 
     def _retry_after(self, delay_s: float) -> None:
         stream = self._stream
@@ -331,9 +282,9 @@ class Router:
             return
         self._cluster = stream.cluster = current
         if self._plan.include_attempt_count:
-            self._head.set(b"x-envoy-attempt-count", b"%d" % (self.attempts + 1))
-        if self._sent_at_s is not None:
-            refresh_expected(self._head, self._limits, stream.owner.clock.now - self._sent_at_s)
+            self.head.set(b"x-envoy-attempt-count", b"%d" % (self.attempts + 1))
+        if self.sent_at_s is not None:
+            refresh_expected(self.head, self.limits, stream.owner.clock.now - self.sent_at_s)
         self._try()
 
     def _drop_attempt(self) -> None:
@@ -342,11 +293,6 @@ class Router:
             attempt.close()
 
     # The upstream's events.
-
-    def on_informational(self, head: ResponseHead) -> None:
-        stream = self._stream
-        if stream is not None:
-            stream.send_informational(head)
 
     def on_response_head(self, attempt: Attempt, head: ResponseHead, end: bool) -> None:
         stream, cluster, plan, target = self._stream, self._cluster, self._plan, self._target
@@ -366,33 +312,29 @@ class Router:
                     attempt.stream = None
                 self._retry_after(retry.back_off_s(head))
                 return
-            if decision is RetryDecision.LIMIT:
-                stream.flags |= _URX
-            elif decision is RetryDecision.OVERFLOW:
-                stream.flags |= _UO
+            stream.flags |= _FLAG_OF_DECISION[decision]
         self._responding = True
         cluster.charge_response(attempt.host, head, retried=False, internal=self._is_internal(stream), grpc=self._grpc)
         if self._grpc and head.status < 500:
-            self._uncharged = attempt.host
+            attempt.expect_grpc()
             if end:
-                self._charge_grpc(head.fields)
+                attempt.charge_grpc(head.fields)
         if rules is not None:
             self._forget_retries()
-        self._buffering = False
-        self._body = None
+        self._kept = None
         if not stream.details:
             stream.details = "via_upstream"
-        if head.status == 101 and self._head.upgrade is not None:
+        if head.status == 101 and self.head.upgrade is not None:
             stream.upgraded = True
             stream.route_deadline = NEVER
-        elif self._head.upgrade is not None and attempt.version is _HTTP11:
+        elif self.head.upgrade is not None and attempt.version is _HTTP11:
             # No tunnel, then: the answer goes without its body, and the connection with it.
             stream.details = "websocket_handshake_unsuccessful"
             stream.connection_closing = True
             self._drop_attempt()
             head.remove(b"content-length")
             end = True
-        elapsed_ms = (now - self._sent_at_s) * 1000 if self._sent_at_s is not None else None
+        elapsed_ms = (now - self.sent_at_s) * 1000 if self.sent_at_s is not None else None
         stream.response_code = head.status
         stream.response_head = head
         plan.finalize_response(
@@ -405,53 +347,8 @@ class Router:
             cookies=self._cookies,
         )
         if end:
-            self._complete_upstream(stream, attempt)
+            attempt.complete(self.sent_at_s)
         stream.respond(head, end)
-
-    def on_response_data(self, data: bytes, end: bool) -> None:
-        stream = self._stream
-        if stream is None:
-            return
-        if self._limits.per_try_idle_s:
-            self._touch_try(stream)
-        if end and stream.upgraded and stream.upstream_version is _HTTP11:
-            # A tunnel over HTTP/1 has no half-close: its end is the end of the connection, as in Envoy.
-            if data:
-                stream.respond_data(data, False)
-            if self._attempt is not None:
-                self.on_reset(self._attempt, ResetReason.CONNECTION_TERMINATION, "", stale=Stale.NO, connected=True)
-            return
-        if end:
-            stream.last_up_rx = stream.owner.clock.now - stream.start_s
-            if self._attempt is not None:
-                self._complete_upstream(stream, self._attempt)
-            if self._uncharged is not None:
-                self._charge_grpc([])
-        stream.respond_data(data, end)
-
-    def on_response_trailers(self, fields: Fields) -> None:
-        stream = self._stream
-        if stream is None:
-            return
-        stream.last_up_rx = stream.owner.clock.now - stream.start_s
-        if self._attempt is not None:
-            self._complete_upstream(stream, self._attempt)
-        if self._uncharged is not None:
-            self._charge_grpc(fields)
-        stream.respond_trailers(fields)
-
-    def _charge_grpc(self, fields: Fields) -> None:
-        """The status has come, or the response has ended without one."""
-        host, self._uncharged = self._uncharged, None
-        if host is not None and self._cluster is not None:
-            self._cluster.charge_grpc(host, fields)
-
-    def _complete_upstream(self, stream: "Stream", attempt: Attempt) -> None:
-        cluster = self._cluster
-        if cluster is not None:
-            since_s = self._sent_at_s if self._sent_at_s is not None else attempt.started_s
-            cluster.charge_complete(attempt.host, (stream.owner.clock.now - since_s) * 1000)
-        stream.forget_try()
 
     def on_reset(self, attempt: Attempt, reason: ResetReason, detail: str, *, stale: Stale, connected: bool) -> None:
         """The attempt failed: again, or an answer."""
@@ -462,7 +359,7 @@ class Router:
             stream.transport_failure = detail
         self._attempt = None
         if self._responding:
-            self._charge_grpc([])
+            attempt.charge_grpc([])
             stream.flags |= FLAG_OF_RESET[reason]
             stream.details = reset_details(reason, detail, started=True)
             stream.manager.stats.rq_reset_after_downstream_response_started += 1
@@ -480,19 +377,16 @@ class Router:
                 attempt.host.rq_error += 1
                 self._retry_after(retry.back_off_s(None))
                 return
-            if decision is RetryDecision.LIMIT:
-                stream.flags |= _URX
-            elif decision is RetryDecision.OVERFLOW:
-                stream.flags |= _UO
+            stream.flags |= _FLAG_OF_DECISION[decision]
         cluster.charge_failure(attempt.host, reason, internal=self._is_internal(stream))
         stream.reply(reset_reply(reason, detail, retried=self.attempts - self._stale_resends > 1))
 
     def _may_resend(self, stale: Stale) -> bool:
-        return (stale is Stale.UNREAD or self._head.method in _IDEMPOTENT) and self._can_resend()
+        return (stale is Stale.UNREAD or self.head.method in _IDEMPOTENT) and self._can_resend()
 
     def _is_internal(self, stream: "Stream") -> bool:
         """Whether statistics count the request as one from inside the mesh."""
-        return stream.manager.knows_internal and self._head.get(b"x-envoy-internal") is not None
+        return stream.manager.knows_internal and self.head.get(b"x-envoy-internal") is not None
 
     def _retries(self, rules: RetryRules, stream: "Stream", cluster: Cluster) -> RetryState:
         """The state of this request's retries, which few requests need."""
@@ -510,13 +404,8 @@ class Router:
 
     def _can_resend(self) -> bool:
         """Whether all that was sent is still at hand."""
-        return self._buffering or (self._complete and self._body_is_whole())
-
-    def _body_is_whole(self) -> bool:
         stream = self._stream
-        return stream is not None and (
-            self._body_bytes == stream.bytes_received and (self._body is not None or not self._body_bytes)
-        )
+        return self._kept is not None or (self.complete and stream is not None and not stream.bytes_received)
 
     # Time.
 
@@ -547,10 +436,7 @@ class Router:
                 attempt.host.rq_error += 1
                 self._retry_after(retry.back_off_s(None))
                 return
-            if decision is RetryDecision.LIMIT:
-                stream.flags |= _URX
-            elif decision is RetryDecision.OVERFLOW:
-                stream.flags |= _UO
+            stream.flags |= _FLAG_OF_DECISION[decision]
         details = "upstream_per_try_idle_timeout" if idle else "upstream_per_try_timeout"
         self._timed_out(stream, details, b"upstream request timeout")
 
@@ -567,7 +453,7 @@ class Router:
             stream.details = details
             stream.reset_downstream()
             return
-        status = 504 if self._complete else 408
+        status = 504 if self.complete else 408
         stream.reply(Reply(status, b"upstream max stream duration reached", details=details, flags=_UMSDR))
 
     def _timed_out(self, stream: "Stream", details: str, body: bytes) -> None:
@@ -580,19 +466,19 @@ class Router:
             stream.details = details
             stream.reset_downstream()
             return
-        alternative = self._limits.alternative
+        alternative = self.limits.alternative
         stream.reply(Reply(204 if alternative else 504, b"" if alternative else body, details=details, flags=_UT))
 
     # Back-pressure.
 
     def pause_upstream(self) -> None:
-        self._upstream_paused = True
+        self.upstream_paused = True
         attempt = self._attempt
         if attempt is not None and attempt.stream is not None:
             attempt.stream.pause_reading()
 
     def resume_upstream(self) -> None:
-        self._upstream_paused = False
+        self.upstream_paused = False
         attempt = self._attempt
         if attempt is not None and attempt.stream is not None:
             attempt.stream.resume_reading()
@@ -616,7 +502,6 @@ class Router:
         if self._attempt is not None:
             self._drop_attempt()
         self._stream = None
-        self._body = None
         self._context = None
         self._mirrors = None
 

@@ -87,7 +87,7 @@ MUTANTS = [
     ),
     mutant(
         "retries have no body",
-        Swap("data.proxy.router:Router._try", "list(self._body) if self._body else None", "None"),
+        Swap("data.proxy.router:Router._try", "list(self._kept.parts) if self._kept is not None else None", "None"),
         "test_the_body_is_sent_again",
         "test_a_chunked_body_is_sent_again",
     ),

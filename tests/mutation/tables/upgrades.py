@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     mutant(
         "an upstream that does not switch is one that answers",
-        Swap(_RESPONSE, "self._head.upgrade is not None", "False"),
+        Swap(_RESPONSE, "self.head.upgrade is not None", "False"),
         "test_an_upstream_that_does_not_switch",
         "test_a_websocket",
     ),
