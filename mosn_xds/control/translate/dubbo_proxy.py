@@ -5,39 +5,34 @@ then method, parameters and headers of its routes. A parameter is an argument th
 Requests have no time-out but their clients' own, and are tried once.
 """
 
+from functools import partial
+
 from google.protobuf.message import Message
 
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.generic_action import ANY_REQUEST
-from mosn_xds.control.translate.generic_routes import naming_clusters, take_rds
+from mosn_xds.control.translate.listed_routes import ListedProxy, take_cluster, take_entry
 from mosn_xds.control.translate.matchers import take_header_matches, take_string_match
 from mosn_xds.control.translate.route_action import take_weighted_clusters
-from mosn_xds.control.translate.rpc_codecs import checked_use
-from mosn_xds.control.translate.rpc_filters import take_routed_filters
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.common import HeaderMatch, StringMatch, StringMatchKind
-from mosn_xds.spec.route import Route, RouteAction, WeightedCluster
+from mosn_xds.spec.route import RouteAction, WeightedCluster
 from mosn_xds.spec.rpc import (
     AllOf,
     Not,
     PropertyTest,
-    ProtocolUse,
     RpcInput,
     RpcInputKind,
     RpcMatchEntry,
-    RpcMatcher,
-    RpcMatchList,
-    RpcOnMatch,
     RpcPredicate,
     RpcProxy,
     RpcRouteTable,
-    RpcVirtualHost,
     ValueTest,
 )
 from mosn_xds.xds.messages import TYPE_PREFIX
 
 DUBBO_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.dubbo_proxy.v3.MultipleRouteConfiguration"
 _AS_ENVOY = b'{"no_route_status": 60, "timeout_status": 80}'  # SERVICE_NOT_FOUND, SERVER_ERROR
+_DUBBO = ListedProxy("dubbo", DUBBO_ROUTES_URL, "config", _AS_ENVOY)
 
 _SERVICE = RpcInput(RpcInputKind.SERVICE)
 _METHOD = RpcInput(RpcInputKind.METHOD)
@@ -51,18 +46,7 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy:
     routes = None
     if drds is None:
         routes = _take_table(take, "", context) if many is None else take_dubbo_route_table(many, context)
-    return RpcProxy(
-        stat_prefix=f"dubbo.{take.text('stat_prefix')}.",
-        protocols=(checked_use(take, "", context, ProtocolUse(name, "dubbo", _AS_ENVOY)),),
-        routes=routes,
-        rds="" if drds is None else table_name(take_rds(drds, DUBBO_ROUTES_URL)),
-        filters=take_routed_filters(take, context, "dubbo_filters", "config"),
-    )
-
-
-def table_name(name: str) -> str:
-    """How a worker knows the table: the names of Dubbo's route tables are their own."""
-    return f"dubbo/{name}"
+    return _DUBBO.take(take, context, name, routes, drds)
 
 
 def take_dubbo_route_table(take: Take, context: Context) -> RpcRouteTable:
@@ -72,13 +56,11 @@ def take_dubbo_route_table(take: Take, context: Context) -> RpcRouteTable:
 
 def _take_table(take: Take, name: str, context: Context) -> RpcRouteTable:
     """Of whatever has RouteConfigurations in `route_config`."""
-    entries, clusters = naming_clusters(take, lambda: _take_routes(take, context))
-    host = RpcVirtualHost(name, ("*",), RpcMatcher(RpcMatchList(entries)))
-    return RpcRouteTable(table_name(name), (host,), tuple(clusters))
+    return _DUBBO.take_table(take, name, lambda: _take_routes(take, context))[0]
 
 
 def _take_routes(take: Take, context: Context) -> tuple[RpcMatchEntry, ...]:
-    found = []
+    found: list[RpcMatchEntry] = []
     for one in take.children("route_config"):
         one.skip("name")  # for people
         above = [_interface_test(one.text("interface"))]
@@ -86,12 +68,12 @@ def _take_routes(take: Take, context: Context) -> tuple[RpcMatchEntry, ...]:
             wanted = one.text(property_name)
             if wanted:
                 above.append(_is(RpcInput(RpcInputKind.PROPERTY, property_name), wanted))
-        for route in one.children("routes"):
-            match, action = route.child("match"), route.child("route")
-            if match is None or action is None:
-                raise route.error("", "a match and a route are required")
-            predicate = AllOf((*above, *_take_match(match, context)))
-            found.append(RpcMatchEntry(predicate, RpcOnMatch(_take_action(action, context))))
+        found += [
+            take_entry(
+                route, partial(_take_match, context=context, above=above), partial(_take_action, context=context)
+            )
+            for route in one.children("routes")
+        ]
     return tuple(found)
 
 
@@ -112,15 +94,16 @@ def _interface_test(pattern: str) -> RpcPredicate:
     return _is(_SERVICE, pattern)
 
 
-def _take_match(take: Take, context: Context) -> list[RpcPredicate]:
+def _take_match(take: Take, context: Context, above: list[RpcPredicate]) -> RpcPredicate:
+    """`above` is what the routes around have to say."""
     method = take.child("method")
     name = None if method is None else method.child("name")
     if method is None or name is None:
         raise take.error("method", "Configuration must define a matcher")
-    found: list[RpcPredicate] = [ValueTest(_METHOD, take_string_match(name, context))]
+    found: list[RpcPredicate] = [*above, ValueTest(_METHOD, take_string_match(name, context))]
     found += [_take_parameter(method, number, each) for number, each in sorted(method.mapping("params_match").items())]
     found += [PropertyTest(header) for header in take_header_matches(take, "headers", context)]
-    return found
+    return AllOf(tuple(found))
 
 
 def _take_parameter(take: Take, number: object, message: Message) -> RpcPredicate:
@@ -135,13 +118,10 @@ def _take_parameter(take: Take, number: object, message: Message) -> RpcPredicat
     return PropertyTest(HeaderMatch(name, StringMatch(StringMatchKind.EXACT, value)))
 
 
-def _take_action(take: Take, context: Context) -> Route:
-    cluster, weights = take.text("cluster"), take.child("weighted_clusters")
+def _take_action(take: Take, context: Context) -> RouteAction:
+    weights = take.child("weighted_clusters")
     weighted: tuple[WeightedCluster, ...] = ()
     header = ""
     if weights is not None:
         weighted, header = take_weighted_clusters(weights, context, of_rpc=True)
-    if cluster:
-        take.report.clusters.setdefault(cluster, "cluster")
-    take.ignore_given(metadata_match="subsets are not supported yet")
-    return Route(ANY_REQUEST, RouteAction(cluster=cluster, weighted=weighted, weighted_header=header, timeout_s=0.0))
+    return RouteAction(cluster=take_cluster(take), weighted=weighted, weighted_header=header, timeout_s=0.0)

@@ -4,39 +4,35 @@ Its routes become a list of predicates, tried in order as in Envoy. They look at
 method, or ``service:method`` where several services share a port. Requests have no time-out, and are tried once.
 """
 
+from functools import partial
+
+import msgspec
+
 from mosn_xds.control.translate.access_log import take_access_logs
 from mosn_xds.control.translate.common import take_runtime_percent
 from mosn_xds.control.translate.context import Context
-from mosn_xds.control.translate.generic_action import ANY_REQUEST
-from mosn_xds.control.translate.generic_routes import naming_clusters, take_rds
+from mosn_xds.control.translate.listed_routes import ListedProxy, take_cluster, take_entry
 from mosn_xds.control.translate.matchers import take_header_matches
-from mosn_xds.control.translate.rpc_codecs import checked_use
-from mosn_xds.control.translate.rpc_filters import take_routed_filters
 from mosn_xds.control.translate.take import Take
 from mosn_xds.spec.common import RegexRewrite, StringMatch, StringMatchKind
 from mosn_xds.spec.listener import CloseConnection
-from mosn_xds.spec.route import Mirror, Route, RouteAction, WeightedCluster
+from mosn_xds.spec.route import Mirror, RouteAction, WeightedCluster
 from mosn_xds.spec.rpc import (
     AllOf,
     Not,
     PropertyTest,
-    ProtocolUse,
     RpcInput,
     RpcInputKind,
-    RpcMatchEntry,
-    RpcMatcher,
-    RpcMatchList,
-    RpcOnMatch,
     RpcPredicate,
     RpcProxy,
     RpcRouteTable,
-    RpcVirtualHost,
     ValueTest,
 )
 from mosn_xds.xds.messages import TYPE_PREFIX
 
 THRIFT_ROUTES_URL = f"{TYPE_PREFIX}envoy.extensions.filters.network.thrift_proxy.v3.RouteConfiguration"
 
+_THRIFT = ListedProxy("thrift", THRIFT_ROUTES_URL, "typed_config")
 _TRANSPORTS = ("AUTO_TRANSPORT", "FRAMED")
 _PROTOCOLS = ("AUTO_PROTOCOL", "BINARY", "COMPACT")
 _ANYTHING = AllOf(())
@@ -52,15 +48,11 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnec
         raise take.error("trds", "both trds and route_config is present in ThriftProxy")
     routes = None
     if trds is None:
-        routes = RpcRouteTable(table_name("")) if inline is None else take_thrift_route_table(inline, context)
+        routes = _THRIFT.empty_table() if inline is None else take_thrift_route_table(inline, context)
     # bodies are always passed through, and keys always keep their case
     take.skip("payload_passthrough", "header_keys_preserve_case")
-    proxy = RpcProxy(
-        stat_prefix=f"thrift.{take.text('stat_prefix')}.",
-        protocols=(checked_use(take, "", context, ProtocolUse(name, "thrift")),),
-        routes=routes,
-        rds="" if trds is None else table_name(take_rds(trds, THRIFT_ROUTES_URL)),
-        filters=take_routed_filters(take, context, "thrift_filters", "typed_config"),
+    proxy = msgspec.structs.replace(
+        _THRIFT.take(take, context, name, routes, trds),
         access_logs=take_access_logs(take, context),
         max_requests_per_connection=take.wrapped_integer("max_requests_per_connection") or None,
     )
@@ -72,11 +64,6 @@ def translate(take: Take, context: Context, name: str) -> RpcProxy | CloseConnec
     return proxy
 
 
-def table_name(name: str) -> str:
-    """How a worker knows the table: the names of Thrift's route tables are their own."""
-    return f"thrift/{name}"
-
-
 def take_thrift_route_table(take: Take, context: Context) -> RpcRouteTable:
     """thrift_proxy.v3.RouteConfiguration. The clusters that it names are in the report, too."""
     name = take.text("name")
@@ -84,22 +71,15 @@ def take_thrift_route_table(take: Take, context: Context) -> RpcRouteTable:
     known = context.options.known_clusters
     if validate and known is None:
         take.ignore("validate_clusters", "a route to an absent cluster is answered with an error")
-    entries, clusters = naming_clusters(
-        take, lambda: tuple([_take_route(one, context) for one in take.children("routes")])
+    take_match, take_action = partial(_take_match, context=context), partial(_take_action, context=context)
+    table, clusters = _THRIFT.take_table(
+        take, name, lambda: tuple([take_entry(one, take_match, take_action) for one in take.children("routes")])
     )
     if known is not None and validate is not False:
         for cluster, noun in clusters.items():
             if cluster not in known:
                 raise take.error("routes", f"route: unknown thrift {noun} '{cluster}'", "validate_clusters: false")
-    host = RpcVirtualHost(name, ("*",), RpcMatcher(RpcMatchList(entries)))
-    return RpcRouteTable(table_name(name), (host,), tuple(clusters))
-
-
-def _take_route(take: Take, context: Context) -> RpcMatchEntry:
-    match, action = take.child("match"), take.child("route")
-    if match is None or action is None:
-        raise take.error("", "a match and a route are required")
-    return RpcMatchEntry(_take_match(match, context), RpcOnMatch(_take_action(action, context)))
+    return table
 
 
 def _take_match(take: Take, context: Context) -> RpcPredicate:
@@ -118,20 +98,15 @@ def _take_match(take: Take, context: Context) -> RpcPredicate:
     return AllOf((Not(named) if invert else named, *headers))
 
 
-def _take_action(take: Take, context: Context) -> Route:
-    cluster, weights = take.text("cluster"), take.child("weighted_clusters")
-    if cluster:
-        take.report.clusters.setdefault(cluster, "cluster")
-    take.ignore_given(
-        metadata_match="subsets are not supported yet",
-        rate_limits="there is no rate limit",
-    )
+def _take_action(take: Take, context: Context) -> RouteAction:
+    cluster, weights = take_cluster(take), take.child("weighted_clusters")
+    take.ignore_given(rate_limits="there is no rate limit")
     mirrors = []
     for one in take.children("request_mirror_policies"):
         target = one.text("cluster")
         one.report.clusters.setdefault(target, "shadow cluster")
         mirrors.append(Mirror(target, fraction=take_runtime_percent(one.child("runtime_fraction"), context)))
-    action = RouteAction(
+    return RouteAction(
         cluster=cluster,
         cluster_header=take.text("cluster_header").lower(),
         weighted=() if weights is None else _take_weighted(weights),
@@ -139,7 +114,6 @@ def _take_action(take: Take, context: Context) -> Route:
         mirrors=tuple(mirrors),
         regex_rewrite=_WITHOUT_SERVICE if take.flag("strip_service_name") else None,
     )
-    return Route(ANY_REQUEST, action)
 
 
 def _take_weighted(take: Take) -> tuple[WeightedCluster, ...]:

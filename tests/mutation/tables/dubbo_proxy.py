@@ -11,7 +11,9 @@ _CONNECTION = "data.proxy.rpc.connection:RpcServerConnection"
 MUTANTS = [
     mutant(
         "methods of a route have no effect",
-        Swap(f"{_TRANSLATION}:_take_match", "[ValueTest(_METHOD, take_string_match(name, context))]", "[]"),
+        Swap(
+            f"{_TRANSLATION}:_take_match", "[*above, ValueTest(_METHOD, take_string_match(name, context))]", "[*above]"
+        ),
         "test_method",
     ),
     mutant(
