@@ -87,7 +87,8 @@ fuzz: setup
 # Bolt and Dubbo between Java's own peers (JDK 17 and Maven): the tests that Node's and Python's pass in `make test`.
 peers-java: setup
 	cd tests/peers/java && mvn --quiet --batch-mode package
-	MOSN_XDS_PEERS=java $(BIN)/python -m pytest tests/e2e/test_rpc_peers.py tests/e2e/test_rpc_peer_faults.py -m 'not soak' --reruns 2
+	MOSN_XDS_PEERS=java $(BIN)/python -m pytest tests/e2e/test_rpc_peers.py tests/e2e/test_rpc_peer_faults.py \
+		tests/e2e/test_dubbo_timeouts.py -m 'not soak' --reruns 2
 
 clean:
 	rm -rf $(VENV) $(COMPILED) build dist *.egg-info
