@@ -82,6 +82,7 @@ class Certificate(Spec, frozen=True):
     chain: bytes
     key: bytes
     ocsp_staple: bytes = b""
+    """An OCSP response for the leaf, DER."""
 
     def __repr__(self) -> str:
         return f"<Certificate, {len(self.chain)} bytes of chain>"
@@ -121,6 +122,17 @@ AGENT_TICKET_KEYS = "agent/session-ticket-keys"
 """The Secret with the keys that the agent makes, for contexts that name none: a session goes on in any worker."""
 
 
+class OcspPolicy(IntEnum):
+    """DownstreamTlsContext.OcspStaplePolicy, same numbers: what there is without a good response for a client that asks."""
+
+    LENIENT = 0
+    """The handshake goes on without it."""
+    STRICT = 1
+    """It fails if there is one that is over."""
+    MUST = 2
+    """It fails."""
+
+
 class DownstreamTls(Spec, frozen=True):
     """DownstreamTlsContext. Session tickets are encrypted with the keys of `ticket_secret`, which is `AGENT_TICKET_KEYS`
     where none is named; None: there are no tickets (`disable_stateless_session_resumption`)."""
@@ -132,6 +144,7 @@ class DownstreamTls(Spec, frozen=True):
     session_cache: bool = True
     session_timeout_s: int | None = None
     prefer_client_ciphers: bool = False
+    ocsp_policy: OcspPolicy = OcspPolicy.LENIENT
 
 
 class UpstreamTls(Spec, frozen=True):

@@ -94,3 +94,18 @@ def test_old_cipher_order(proxy: World, name: str, offered: tuple[str, ...], cho
     found = openssl_client.shake_hands(port, version=openssl_client.V12, ciphers=":".join(offered))
     proxy.note("cipher", found.cipher)
     assert found.cipher == chosen
+
+
+@case("TLS 1.3: groups, by default with post-quantum key exchange, whatever the client put first")
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [("X25519MLKEM768:X25519:P-256", "X25519MLKEM768"), ("X25519:X25519MLKEM768", "X25519MLKEM768"),
+     ("P-256:X25519MLKEM768", "X25519MLKEM768"), ("X25519:P-256", "x25519"), ("P-256", "secp256r1"),
+     ("P-384:P-256", "secp256r1"), ("P-384:X25519", "x25519")],
+)  # fmt: skip
+def test_groups(proxy: World, offered: str, chosen: str) -> None:
+    """With a group that needs another hello of the client the cipher stays what it was."""
+    ciphers = f"{AES256}:{CHACHA}:{AES128}"
+    found = openssl_client.shake_hands(proxy.listener_port("ordered"), groups=offered, ciphers=ciphers)
+    proxy.note("agreed on", found)
+    assert (found.group, found.cipher, found.error) == (chosen, AES256, "")

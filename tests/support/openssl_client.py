@@ -15,15 +15,22 @@ class Handshaken:
     """What a handshake came to. `staple` is the OCSP response, DER; `error` OpenSSL's reason, empty if it is complete."""
 
     cipher: str = ""
+    group: str = ""
     staple: bytes = b""
     subject: str = ""
     error: str = ""
 
 
 def shake_hands(
-    port: int, *, version: int = V13, ciphers: str = "", asks_status: bool = False, host: str = "127.0.0.1"
+    port: int,
+    *,
+    version: int = V13,
+    ciphers: str = "",
+    groups: str = "X25519:P-256",
+    asks_status: bool = False,
+    host: str = "127.0.0.1",
 ) -> Handshaken:
-    """One handshake with this version alone. `ciphers` are offered in their order. Nothing is verified."""
+    """One handshake with this version alone. `ciphers` and `groups` are offered in their order. Nothing is verified."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(version)
     context.set_max_proto_version(version)
@@ -31,6 +38,8 @@ def shake_hands(
         context.set_tls13_ciphersuites(ciphers.encode())
     elif ciphers:
         context.set_cipher_list(ciphers.encode())
+    # pyOpenSSL has no method for it.
+    assert SSL._lib.SSL_CTX_set1_curves_list(context._context, groups.encode())  # type: ignore[attr-defined]
     found = Handshaken()
 
     def on_status(_: SSL.Connection, staple: bytes, __: object) -> bool:
@@ -49,7 +58,7 @@ def shake_hands(
         except SSL.Error as error:
             found.error = error.args[0][0][2] if error.args and error.args[0] else type(error).__name__
             return found
-        found.cipher = connection.get_cipher_name() or ""
+        found.cipher, found.group = connection.get_cipher_name() or "", connection.get_group_name() or ""
         certificate = connection.get_peer_certificate(as_cryptography=True)
         found.subject = certificate.subject.rfc4514_string() if certificate is not None else ""
         connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)

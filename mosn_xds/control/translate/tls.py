@@ -22,6 +22,7 @@ from mosn_xds.spec.snapshot import digest, encode
 from mosn_xds.spec.tls import (
     AGENT_TICKET_KEYS,
     DownstreamTls,
+    OcspPolicy,
     Secret,
     TlsContext,
     TlsVersion,
@@ -45,9 +46,7 @@ def take_downstream_tls(take: Take, context: Context) -> DownstreamTls:
     found = _take_common(take.child("common_tls_context"), context)
     if not found.certificates:
         raise take.error("common_tls_context", "No TLS certificates found for server context")
-    take.ignore_given(
-        ocsp_staple_policy="no staples are sent", require_sni="connections without SNI are taken like others"
-    )
+    take.ignore_given(require_sni="as in Envoy: connections without SNI are taken like others")
     timeout_s = take.duration("session_timeout")
     return DownstreamTls(
         found,
@@ -57,6 +56,7 @@ def take_downstream_tls(take: Take, context: Context) -> DownstreamTls:
         session_cache=not take.flag("disable_stateful_session_resumption"),
         session_timeout_s=None if timeout_s is None else int(timeout_s),
         prefer_client_ciphers=take.flag("prefer_client_ciphers"),
+        ocsp_policy=take.enum("ocsp_staple_policy", OcspPolicy),
     )
 
 

@@ -5,7 +5,7 @@ things have no method at all: curves, the reason of a failed verification, an al
 and verification go through the binding that pyOpenSSL itself stands on. It is private: `USED` names every function, and a
 test asks whether they are there, so that an update of the library cannot take one away unnoticed.
 
-What keys session tickets are encrypted with, and which cipher a handshake is about to use, not even the binding can say.
+What keys session tickets are encrypted with, what a client offers, which cipher is about to be used: not even the binding says.
 OpenSSL is linked into the binding's shared object without being exported; but the object's symbol table has the functions,
 and one function of the binding, whose address is known, tells where the object was loaded: that is all an address takes
 (`HIDDEN`). Before a context is touched, OpenSSL must answer what its documentation says (that such keys are 80 bytes long);
@@ -40,19 +40,21 @@ USED = (
     "ERR_reason_error_string",
     "SSL_CIPHER_get_name",
     "SSL_CTX_set1_curves_list",
-    "SSL_CTX_set_cert_cb",
+    "OPENSSL_malloc",
+    "SSL_CTX_set_tlsext_status_cb",
     "SSL_CTX_set_verify",
     "SSL_SESSION_free",
     "SSL_do_handshake",
     "SSL_get0_group_name",
     "SSL_get1_session",
+    "SSL_get_certificate",
     "SSL_get_error",
     "SSL_get_peer_certificate",
     "SSL_read",
     "SSL_session_reused",
-    "SSL_set_options",
     "SSL_set_session",
     "SSL_set_shutdown",
+    "SSL_set_tlsext_status_ocsp_resp",
     "SSL_shutdown",
     "SSL_version",
     "SSL_write",
@@ -74,6 +76,9 @@ HIDDEN = {
     "EVP_MAC_init": "int(*)(void *, unsigned char *, size_t, void *)",
     "EVP_aes_256_cbc": "void *(*)(void)",
     "RAND_bytes": "int(*)(unsigned char *, int)",
+    "SSL_CTX_set_client_hello_cb": "void(*)(SSL_CTX *, int(*)(SSL *, int *, void *), void *)",
+    "SSL_client_hello_get0_ciphers": "size_t(*)(SSL *, unsigned char **)",
+    "SSL_set_ciphersuites": "int(*)(SSL *, char *)",
     "SSL_get_pending_cipher": "SSL_CIPHER *(*)(SSL *)",
     "SSL_CTX_ctrl": "long(*)(SSL_CTX *, int, long, void *)",
     "SSL_CTX_set_num_tickets": "int(*)(SSL_CTX *, size_t)",

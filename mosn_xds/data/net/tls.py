@@ -82,9 +82,9 @@ class Shown:
 
 
 class TlsMemory:
-    """What the TLS connections of one thread share: room for records, and the doors for verification and choice."""
+    """What the TLS connections of one thread share: room for records, and the door for verification."""
 
-    __slots__ = ("_judge", "choice_callback", "plain", "plain_c", "records", "records_c", "verify_callback")
+    __slots__ = ("_judge", "plain", "plain_c", "records", "records_c", "verify_callback")
 
     def __init__(self) -> None:
         plain, records = bytearray(_MAX_READ_BYTES), bytearray(_RECORDS_BYTES)
@@ -93,9 +93,6 @@ class TlsMemory:
         self._judge: PeerCheck | None = None
         self.verify_callback = ffi.callback("int(int, X509_STORE_CTX *)", self._on_verify)
         """For SSL_CTX_set_verify."""
-        self.choice_callback = ffi.callback("int(SSL *, void *)", self._on_choice)
-        """For SSL_CTX_set_cert_cb of servers that have an order of ciphers: it counts in TLS 1.2. In 1.3 OpenSSL has chosen
-        before it asks this, and so by the client's order, as BoringSSL's server does."""
 
     def do_handshake(self, ssl: Any, judge: PeerCheck | None) -> int:
         """SSL_do_handshake, with `judge` asked about the peer."""
@@ -103,10 +100,6 @@ class TlsMemory:
         result: int = lib.SSL_do_handshake(ssl)
         self._judge = None
         return result
-
-    def _on_choice(self, ssl: Any, _: Any) -> int:
-        lib.SSL_set_options(ssl, SSL.OP_CIPHER_SERVER_PREFERENCE)
-        return 1
 
     def _on_verify(self, ok: int, store: Any) -> int:
         judge = self._judge

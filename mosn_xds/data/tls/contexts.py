@@ -5,8 +5,8 @@ contexts (names that the peer must have, SNI, ALPN of a client) is given to each
 of a mesh share one context, and rotation builds one.
 
 Defaults are Envoy's: TLS 1.2 at least, 1.3 at most for servers and 1.2 for clients, forward-secret AEAD ciphers, X25519 and
-P-256. Several certificates make one context for each name, which the SNI switches to; a context may hold two certificates,
-for clients that know ECDSA and for those that do not.
+P-256, behind the hybrid X25519MLKEM768 for servers. Several certificates make one context for each name, which the SNI
+switches to; a context may hold two certificates, for clients that know ECDSA and for those that do not.
 """
 
 import os
@@ -17,9 +17,11 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from mosn_xds.base.errors import ConfigError
-from mosn_xds.data.net.openssl import TicketKeys, ffi, lib, send_no_tickets
+from mosn_xds.data.net.openssl import TicketKeys, lib, send_no_tickets
 from mosn_xds.data.net.tls import TlsMemory
+from mosn_xds.data.tls.client_order import TLS13_CIPHERS, ClientOrder
 from mosn_xds.data.tls.material import Identity, Roots
+from mosn_xds.data.tls.staples import Staples
 from mosn_xds.spec.tls import DownstreamTls, TlsContext, TlsVersion, Validation
 
 DEFAULT_CIPHERS = (
@@ -30,9 +32,10 @@ DEFAULT_CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
-DEFAULT_CURVES = ("X25519", "P-256")
-_TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""In the order in which clients offer them; servers follow that of their client (`TlsMemory.choice_callback`)."""
+DEFAULT_CURVES = "X25519:P-256"
+_SERVER_CURVES = ("?X25519MLKEM768/X25519:P-256", DEFAULT_CURVES)
+"""The default of servers: who can exchange keys that a quantum computer does not find out is asked to. For libraries from
+before OpenSSL 3.5 there is the second one."""
 _VERSIONS = {
     TlsVersion.TLS_1_0: SSL.TLS1_VERSION,
     TlsVersion.TLS_1_1: SSL.TLS1_1_VERSION,
@@ -46,9 +49,10 @@ _OP_PRIORITIZE_CHACHA = 1 << 21
 class ServerContext(SSL.Context):
     """A context with what OpenSSL calls back for its connections."""
 
-    def __init__(self, tickets: TicketKeys) -> None:
+    def __init__(self, tickets: TicketKeys, staples: Staples, order: ClientOrder) -> None:
         super().__init__(SSL.TLS_SERVER_METHOD)
-        self._tickets = tickets
+        self._held = (tickets, staples, order)
+        staples.give_to(self)
 
 
 def _prepare(context: SSL.Context, spec: TlsContext, *, server: bool) -> None:
@@ -63,11 +67,12 @@ def _prepare(context: SSL.Context, spec: TlsContext, *, server: bool) -> None:
         context.set_cipher_list(f"{ciphers}:@SECLEVEL={level}".encode())
     except SSL.Error as error:
         raise ConfigError(f"Failed to initialize cipher suites {ciphers}") from error
-    context.set_tls13_ciphersuites(_TLS13_CIPHERS)
-    curves = ":".join(spec.curves or DEFAULT_CURVES)
-    if not lib.SSL_CTX_set1_curves_list(context._context, curves.encode()):
+    context.set_tls13_ciphersuites(TLS13_CIPHERS)
+    wanted = (":".join(spec.curves),) if spec.curves else _SERVER_CURVES if server else (DEFAULT_CURVES,)
+    if not any(lib.SSL_CTX_set1_curves_list(context._context, curves.encode()) for curves in wanted):
         lib.ERR_clear_error()
-        raise ConfigError(f"Failed to initialize ECDH curves {curves}")
+        raise ConfigError(f"Failed to initialize ECDH curves {wanted[0]}")
+    lib.ERR_clear_error()
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
@@ -123,6 +128,7 @@ def server_context(
     authorities: Sequence[crypto.X509],
     ticket_keys: Sequence[bytes],
     memory: TlsMemory,
+    read_wall: Callable[[], float],
     uid: bytes,
 ) -> SSL.Context:
     """For connections from clients, who are told of the `authorities` by which they may be known; `uid` stands for everything
@@ -131,6 +137,8 @@ def server_context(
         raise ConfigError("No TLS certificates found for server context")
     alpn = [name.encode() for name in spec.context.alpn]
     tickets = TicketKeys(ticket_keys)
+    order = ClientOrder()
+    staples = Staples(identities, spec.ocsp_policy, read_wall)
     verify = SSL.VERIFY_NONE
     if validation is not None or spec.require_client_certificate:
         verify = SSL.VERIFY_PEER
@@ -138,7 +146,7 @@ def server_context(
         verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 
     def make(certificates: Sequence[Identity]) -> SSL.Context:
-        context = ServerContext(tickets)
+        context = ServerContext(tickets, staples, order)
         _prepare(context, spec.context, server=True)
         _use(context, certificates)
         if validation is not None:
@@ -147,7 +155,8 @@ def server_context(
                 context.add_client_ca(root)
         lib.SSL_CTX_set_verify(context._context, verify, memory.verify_callback)
         if not spec.prefer_client_ciphers:
-            lib.SSL_CTX_set_cert_cb(context._context, memory.choice_callback, ffi.NULL)
+            context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+            order.give_to(context)
             if not spec.context.ciphers:
                 context.set_options(_OP_PRIORITIZE_CHACHA)  # Envoy's default has AES-128 and ChaCha20 as equals
         context.set_session_id(sha256(uid).digest())

@@ -47,6 +47,9 @@ CAUSES: dict[str, Cause] = {
     "wrong version number": Cause(247, "WRONG_VERSION_NUMBER", "{peer} does not speak TLS: it sent something else"),
     "packet length too long": Cause(247, "WRONG_VERSION_NUMBER", "{peer} does not speak TLS: it sent something else"),
     "unknown protocol": Cause(247, "WRONG_VERSION_NUMBER", "{peer} does not speak TLS: it sent something else"),
+    "clienthello tlsext": Cause(
+        133, "CONNECTION_REJECTED", "{peer} wants an OCSP response, and there is no good one (ocsp_staple)"
+    ),
     "tlsv1 alert unknown ca": Cause(
         1048, "TLSV1_ALERT_UNKNOWN_CA", "{peer} does not trust the root of our certificate (or misses an intermediate)"
     ),

@@ -37,6 +37,7 @@ class Identity:
             raise ConfigError("Failed to load private key from <inline>, Cause: cannot be read") from error
         self.leaf, self.issuers, self._key = chain[0], chain[1:], key
         self.chain_pem = certificate.chain
+        self.ocsp_staple = certificate.ocsp_staple
         if self.leaf.public_key() != key.public_key():
             raise ConfigError("Failed to load private key from <inline>, Cause: KEY_VALUES_MISMATCH")
 

@@ -40,6 +40,7 @@ class ServerTls:
             context = self._renew()
         conn = SSL.Connection(context, None)
         conn.set_accept_state()
+        conn.set_app_data(self._stats)
         facts = TlsFacts(conn, server=True)
         verdict = None
         if self._policy is not None:

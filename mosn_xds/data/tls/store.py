@@ -38,6 +38,7 @@ class TlsStore:
         self.handshakes = Handshakes(reactor, read_time)
         self.failures = FailureLog(read_time)
         self.version = 1
+        self._read_wall = reactor.clock.wall
         self._secrets: dict[str, Secret] = {}
         self._identities: dict[str, Identity] = {}
         self._kept: dict[str, Roots] = {}
@@ -101,7 +102,9 @@ class TlsStore:
             roots = self.roots(validation or Validation())
             bundles = self.policy(validation).bundles if validation is not None else None
             authorities = roots.certificates if bundles is None else bundles.authorities
-            found = server_context(spec, identities, validation, roots, authorities, keys, self.memory, uid)
+            found = server_context(
+                spec, identities, validation, roots, authorities, keys, self.memory, self._read_wall, uid
+            )
             self._contexts[key] = found
         return found, validation
 

@@ -21,11 +21,16 @@ MUTANTS = [
         "our order of ciphers counts in TLS 1.3, too",
         Swap(
             "data.tls.contexts:server_context.make",
-            "lib.SSL_CTX_set_cert_cb(context._context, memory.choice_callback, ffi.NULL)",
-            "context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)",
+            "order.give_to(context)",
+            "None",
         ),
         "test_new_cipher_order",
         spares="test_old_cipher_order",
+    ),
+    mutant(
+        "the default groups are those of old",
+        Swap("data.tls.contexts:_prepare", "_SERVER_CURVES", "(DEFAULT_CURVES,)"),
+        "test_groups",
     ),
     mutant(
         "prefer_client_ciphers has no effect",
