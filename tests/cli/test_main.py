@@ -152,7 +152,12 @@ def test_other_demos_are_not_kept_up(story: str):
 
 def test_the_demo_that_is_kept_up_survives_a_broken_file_and_serves_what_was_good():
     command = [sys.executable, "-u", "-m", "mosn_xds.cli.main", "demo", "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored by what runs behind them
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as demo:
 
         def read_until(mark: str) -> str:
             text = ""
