@@ -74,6 +74,7 @@ def test_a_response_streams(proxy: World) -> None:
     has_come = threading.Event()
 
     def step(exchange: Exchange) -> bool:
+        exchange.read_body()
         exchange.send(head(200, [("transfer-encoding", "chunked")]) + b"5\r\nfirst\r\n")
         has_come.wait(10)
         exchange.send(b"6\r\nsecond\r\n0\r\n\r\n")
