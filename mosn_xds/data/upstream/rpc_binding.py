@@ -8,6 +8,9 @@ of its own accord goes to the client, and what the client says that is no reques
 
 Neither connection is any good without the other. When the client goes, its upstream ends when it has got what was sent; when
 the upstream ends, or wants to, the client gets the answers that there are, and is told to go.
+
+Back-pressure. A client that does not read its answers has its server not read from, for nobody else waits for that. The
+server is not asked for signs of life meanwhile: they would stand behind what is not read.
 """
 
 from collections import deque
@@ -44,12 +47,13 @@ class BoundClient(Protocol):
 class RpcBinding:
     """One client's binding, for as long as the client's connection. `host` is None until there is one."""
 
-    __slots__ = ("_client", "_connection", "_gone", "_pool", "host")
+    __slots__ = ("_client", "_connection", "_gone", "_held", "_pool", "host")
 
     def __init__(self, client: BoundClient) -> None:
         self._client: BoundClient | None = client
         self._connection: BoundConnection | None = None
         self._gone = False
+        self._held = False
         self._pool: Pool | None = None
         self.host: Host | None = None
 
@@ -88,8 +92,22 @@ class RpcBinding:
             else:
                 connection.wire.write(frame)
 
+    def hold(self) -> None:
+        """The client does not read: neither is its server read from."""
+        self._held = True
+        if self._connection is not None:
+            self._connection.stop_reading()
+
+    def release(self) -> None:
+        """The client reads again, or no more ever."""
+        if self._held:
+            self._held = False
+            if self._connection is not None:
+                self._connection.go_on_reading()
+
     def close(self) -> None:
         """The client is gone."""
+        self.release()
         self._client = None
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -99,6 +117,8 @@ class RpcBinding:
 
     def connected(self, connection: "BoundConnection") -> None:
         self._connection = connection
+        if self._held:
+            connection.stop_reading()
 
     def pushed(self, frame: bytes) -> bool:
         """Hand on what the server said; False if nobody is there to hear it."""
@@ -123,19 +143,40 @@ class RpcBinding:
 class BoundConnection(RpcConnection):
     """The one connection of a pool that is one client's."""
 
-    __slots__ = ("_binding", "_unanswered", "_waiting")
+    __slots__ = ("_binding", "_unanswered", "_unheard", "_waiting")
 
     def __init__(self, pool: ConnectionPool, parts: RpcParts, id: int, binding: RpcBinding) -> None:
         super().__init__(pool, parts, id)
         self._single = False
         self._limit = self.expected_streams = self.settings.spec.max_requests_per_connection or UNLIMITED_STREAMS
         self._binding = binding
+        self._unheard = False
         self._unanswered: dict[int, deque[RpcStream]] = {}
         self._waiting = 0  # in all of those queues
 
     def on_connected(self) -> None:
         self._binding.connected(self)
         super().on_connected()
+
+    def stop_reading(self) -> None:
+        self._unheard = True
+        self.wire.pause_reading()
+
+    def go_on_reading(self) -> None:
+        self._unheard = False
+        self.wire.resume_reading()
+
+    def _ask(self) -> None:
+        if self._unheard and self._keepalive is not None:
+            self._keepalive.answered()  # ask another time
+        else:
+            super()._ask()
+
+    def _on_silence(self) -> None:
+        if self._unheard and self._keepalive is not None:
+            self._keepalive.probe()
+        else:
+            super()._on_silence()
 
     def open(self, handler: StreamHandler) -> RpcStream:
         stream = super().open(handler)

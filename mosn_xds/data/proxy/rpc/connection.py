@@ -182,9 +182,13 @@ class RpcServerConnection(ServerConnection):
 
     def on_above_high_water(self) -> None:
         self.wire.pause_reading()
+        if self.binding is not None:
+            self.binding.hold()
 
     def on_below_low_water(self) -> None:
         self.wire.resume_reading()
+        if self.binding is not None:
+            self.binding.release()
 
     # What streams do.
 

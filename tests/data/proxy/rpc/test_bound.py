@@ -16,7 +16,9 @@ from mosn_xds.data.codec.rpc import (
     RpcRequest,
     RpcResponse,
 )
+from mosn_xds.data.codec.rpc.bolt.options import BoltOptions
 from mosn_xds.data.codec.rpc.bolt.protocol import Bolt
+from mosn_xds.data.net.wire import Wire
 from mosn_xds.data.proxy.rpc.manager import RpcManager
 from mosn_xds.data.upstream import rpc_binding
 from mosn_xds.spec.cluster import Breakers
@@ -323,3 +325,57 @@ def test_a_client_that_leaves_before_its_upstream_is_there_leaves_nothing() -> N
         assert "upstream_cx_active" not in figures and "upstream_rq_active" not in figures
 
     play(story)
+
+
+def test_the_server_of_a_client_that_does_not_read_is_not_read_from() -> None:
+    size, count = 1_000_000, 20
+
+    async def story(scene: Scene) -> None:
+        client = scene.join()
+        calls = b"".join(bolt.request([], id=id) for id in range(1, count + 1))
+        await client.stream.send_all(calls)
+        peer = await scene.accept()
+        came = 0
+        while came < len(calls):
+            came += len(await peer.stream.receive_some())
+        answers = b"".join(bolt.response(content=b"x" * size, id=id) for id in range(1, count + 1))
+        done = trio.Event()
+
+        async def tell() -> None:
+            await peer.stream.send_all(answers)
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            wire: Wire = client.session.wire  # type: ignore[attr-defined]
+            before = -1
+            while not wire.pending_bytes or wire.pending_bytes > before:
+                before = wire.pending_bytes
+                await later(scene.world, 0.1)
+            assert 100_000 < wire.pending_bytes < 5_000_000
+            assert not done.is_set()
+            heard = bytearray()
+            while len(heard) < len(answers):
+                heard += await client.stream.receive_some(1 << 20)
+            assert heard == answers
+
+    play(story, Bolt(BoltOptions()), timeout_s=0.0)
+
+
+def test_a_server_that_is_not_read_from_is_not_taken_for_dead() -> None:
+    async def story(scene: Scene) -> None:
+        client = scene.client(terminal=scene.manager, buffer_bytes=4096)
+        await client.stream.send_all(bolt.request([], id=1))
+        peer = await scene.accept()
+        await peer.stream.receive_some()
+        await peer.stream.send_all(bolt.response(content=b"x" * 2_000_000, id=1))
+        await trio.sleep(0.4)  # four intervals and time-outs
+        assert "heartbeat_timeout" not in scene.world.figures("cluster.svc.bolt.")
+        heard = 0
+        while heard < 2_000_000:
+            heard += len(await client.stream.receive_some(1 << 20))
+        assert (await peer.stream.receive_some())[
+            :2
+        ] == b"\x01\x01"  # Bolt's question, now that its answer would be heard
+
+    play(story, Bolt(BoltOptions(heartbeat_interval_s=0.05, heartbeat_timeout_s=0.05)))
