@@ -133,6 +133,18 @@ DIFFERENCES: dict[str, Difference] = {
         ours="certificate_unknown, as for names",
         reason="OpenSSL has no verification error that becomes those alerts",
     ),
+    "cipher-groups": Difference(
+        what="TLS 1.2 ciphers of equal preference (`[A|B]`; by default AES-128 and ChaCha20)",
+        envoy="the client's order among them counts",
+        ours="the order in which they stand; by default ChaCha20 where it is the first that the client offers",
+        reason="OpenSSL has no such groups",
+    ),
+    "staple-failed": Difference(
+        what="a certificate without the OCSP response that its policy asks for",
+        envoy="another certificate, if one has it; else the alert handshake_failure",
+        ours="the alert internal_error",
+        reason="OpenSSL asks for the response when it has chosen the certificate, and knows one alert for it",
+    ),
     "failed-handshake-log": Difference(
         what="cipher and group of a TLS 1.2 handshake, and the peer's chain, in the log of a handshake that failed",
         envoy="what was about to be used, and the whole chain",

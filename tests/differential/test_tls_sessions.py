@@ -12,6 +12,7 @@ from tests.differential.test_tls_downstream import ask, connect, downstream_tls,
 from tests.differential.world import World
 from tests.support import openssl_client
 from tests.support.authority import Authority
+from tests.support.proxies import ProxyKind
 from tests.support.tls import V12, V13, client_context
 from tests.support.upstream import Upstream
 
@@ -109,3 +110,10 @@ def test_groups(proxy: World, offered: str, chosen: str) -> None:
     found = openssl_client.shake_hands(proxy.listener_port("ordered"), groups=offered, ciphers=ciphers)
     proxy.note("agreed on", found)
     assert (found.group, found.cipher, found.error) == (chosen, AES256, "")
+
+
+@case("TLS 1.2: ciphers of equal preference", difference="cipher-groups")
+def test_equal_ciphers(proxy: World) -> None:
+    ciphers = f"{OLD256}:{OLD_CHACHA}:{OLD128}"
+    found = openssl_client.shake_hands(proxy.listener_port("ordered"), version=openssl_client.V12, ciphers=ciphers)
+    assert found.cipher == (OLD128 if proxy.kind is ProxyKind.OURS else OLD_CHACHA)

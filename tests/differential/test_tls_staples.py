@@ -19,6 +19,7 @@ from tests.differential.world import World
 from tests.support import openssl_client
 from tests.support.authority import Authority, Issued
 from tests.support.openssl_client import V12, V13, Handshaken
+from tests.support.proxies import ProxyKind
 from tests.support.upstream import Upstream
 
 ROOT = Authority("root")
@@ -91,6 +92,10 @@ BED = Bed(
             for policy in POLICIES
             if (name, policy) != ("none", "must")
         ),
+        secure(
+            "other",
+            downstream_tls(Stapled(PLAIN, OLD), Stapled(RSA, RSA_GOOD), ocsp_staple_policy="STRICT_STAPLING"),  # type: ignore[arg-type]
+        ),
         secure("default", downstream_tls(Stapled(PLAIN, OLD))),  # type: ignore[arg-type]
         secure("two", downstream_tls(Stapled(PLAIN, GOOD), Stapled(RSA, RSA_GOOD))),  # type: ignore[arg-type]
     ],
@@ -158,3 +163,13 @@ def test_default(proxy: World) -> None:
 @pytest.mark.parametrize(("kind", "response"), [("ECDSA", GOOD), ("RSA", RSA_GOOD)], ids=["ecdsa", "rsa"])
 def test_two(proxy: World, kind: str, response: bytes) -> None:
     assert shake(proxy, "two", V12, ciphers=f"ECDHE-{kind}-AES128-GCM-SHA256").staple == response
+
+
+@case("OCSP: a client that gets no response that it must have", difference="staple-failed")
+def test_failure(proxy: World) -> None:
+    ours = proxy.kind is ProxyKind.OURS
+    found = openssl_client.shake_hands(proxy.listener_port("old strict"), asks_status=True)
+    assert found.error.endswith("alert internal error" if ours else "alert handshake failure")
+    # Of two certificates the one that a client takes first has a response that is over.
+    found = openssl_client.shake_hands(proxy.listener_port("other"), asks_status=True)
+    assert (found.subject, bool(found.staple)) == (("", False) if ours else ("CN=rsa", True))

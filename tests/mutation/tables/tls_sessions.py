@@ -33,6 +33,16 @@ MUTANTS = [
         "test_groups",
     ),
     mutant(
+        "ChaCha20 is what everybody gets",
+        Swap(
+            "data.tls.contexts:server_context.make",
+            "context.set_options(_OP_PRIORITIZE_CHACHA)",
+            "context.set_cipher_list(b'CHACHA20')",
+        ),
+        "test_equal_ciphers",
+        "test_old_cipher_order",
+    ),
+    mutant(
         "prefer_client_ciphers has no effect",
         Ignored("spec.tls:DownstreamTls.prefer_client_ciphers"),
         "test_old_cipher_order",

@@ -18,6 +18,7 @@ MUTANTS = [
         Swap(_STATUS, "staple.ends_at > self._read_wall()", "True"),
         "test_staples",
         "test_default",
+        "test_failure",
     ),
     mutant(
         "ocsp_staple_policy is strict by default",
