@@ -5,7 +5,7 @@ here, as what it needs was found for the one before it on the same connection.
 """
 
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha1, sha256
 from urllib.parse import quote
 
@@ -72,6 +72,14 @@ class CertificateFacts:
         return tuple((n.type_id.dotted_string, _asn1_text(n.value)) for n in names if isinstance(n, x509.OtherName))
 
     @cached_property
+    def key_usage(self) -> x509.KeyUsage | None:
+        """None if the certificate does not say."""
+        try:
+            return self.parsed.extensions.get_extension_for_class(x509.KeyUsage).value
+        except (x509.ExtensionNotFound, ValueError):
+            return None
+
+    @cached_property
     def subject(self) -> str:
         return _escaped(self.parsed.subject.rfc4514_string(_NAMES))
 
@@ -109,6 +117,13 @@ class CertificateFacts:
             return "<certificate that cannot be read>"
 
 
+@lru_cache(maxsize=128)
+def certificate_facts(der: bytes) -> CertificateFacts:
+    """The facts of a certificate. Peers come back: what was found out of one that was here lately is not found out again, a
+    sixth of a handshake."""
+    return CertificateFacts(der)
+
+
 class TlsFacts:
     """One connection, while its handshake lasts and afterwards.
 
@@ -129,7 +144,7 @@ class TlsFacts:
     @cached_property
     def peer(self) -> CertificateFacts | None:
         der = peer_certificate_der(self._conn._ssl)
-        return CertificateFacts(der) if der is not None else None
+        return certificate_facts(der) if der is not None else None
 
     @property
     def presented(self) -> bool:

@@ -7,7 +7,6 @@ any usage that TLS may have. Envoy has a switch for it, `enforce_rsa_key_usage`,
 
 from enum import Enum
 
-from cryptography import x509
 from OpenSSL import SSL
 
 from mosn_xds.data.net.openssl import lib, pending_cipher
@@ -27,9 +26,8 @@ class KeyUse(Enum):
         """Whether the certificate says so, or nothing at all."""
         if self is KeyUse.ANY:
             return True
-        try:
-            usage = certificate.parsed.extensions.get_extension_for_class(x509.KeyUsage).value
-        except (x509.ExtensionNotFound, ValueError):
+        usage = certificate.key_usage
+        if usage is None:
             return True
         return usage.digital_signature if self is KeyUse.SIGNATURE else usage.key_encipherment
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mosn_xds.data.match.strings import BytesPredicate, compile_string
 from mosn_xds.data.net.tls import Shown
-from mosn_xds.data.net.tls_facts import CertificateFacts
+from mosn_xds.data.net.tls_facts import CertificateFacts, certificate_facts
 from mosn_xds.data.tls.key_use import KeyCheck
 from mosn_xds.data.tls.refusal import Refusal
 from mosn_xds.data.tls.svid import TrustBundles
@@ -92,7 +92,7 @@ class PeerVerdict:
     def judge(self, error: int, depth: int, shown: Shown) -> int:
         own = self._own
         if own is None:
-            own = self._own = CertificateFacts(shown.leaf())
+            own = self._own = certificate_facts(shown.leaf())
             if self._key is not None and self._key.refuses(own, before_chain=True):
                 self.refusal, self.certificate = Refusal.KEY_USAGE, own
                 return _REFUSED_HERE
