@@ -184,10 +184,9 @@ def test_the_config_dump_shows_both(world: World) -> None:
 def test_a_route_edits_attachments_on_their_way(world: World) -> None:
     added = {"header": {"key": "targetApp", "value": "shop"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     world.push(table("first", request_headers_to_add=[added], request_headers_to_remove=["traceId"]))
-    world.served.wait(lambda: world.call().value == "first")
-    world.upstreams[0].forget()
-    world.call(attachments={"traceId": "7", "path": "shop.Cart"})
-    (seen,) = world.upstreams[0].requests
+    world.upstreams[0].forget()  # it was not called since the last swap; workers swap each in its own time
+    world.served.wait(lambda: world.call(attachments={"traceId": "7", "path": "shop.Cart"}).value == "first")
+    seen = world.upstreams[0].requests[0]
     attachments = seen.body[seen.body.rindex(b"H") :]
     assert hessian.text("targetApp") + hessian.text("shop") in attachments
     assert hessian.text("path") in attachments
@@ -229,9 +228,14 @@ def test_a_protocol_that_is_not_installed_is_refused_and_what_was_there_serves_o
 def test_calls_of_a_chain_with_an_unknown_filter_are_answered_with_an_error_that_names_it(world: World) -> None:
     unheard = {"name": "acme", "typed_config": {"@type": f"{TYPE}/google.protobuf.StringValue", "value": "x"}}
     world.push_listener(world.listener("dubbo", unheard))
-    world.served.wait(lambda: world.call().status != OK)
-    answer = world.call()
-    assert answer.text == "unknown_filter{unknown_RPC_filter_acme_of_type_google.protobuf.StringValue}"
+    answers: list[DubboFrame] = []
+
+    def fails() -> bool:
+        answers.append(world.call())
+        return answers[-1].status != OK
+
+    world.served.wait(fails)
+    assert answers[-1].text == "unknown_filter{unknown_RPC_filter_acme_of_type_google.protobuf.StringValue}"
     assert world.shown("dubbo")["warnings"] == [
         "filter_chains[0].filters[0].typed_config.filters[0]: unknown RPC filter acme of type google.protobuf.StringValue: "
         "requests of its chain are answered with an error"
