@@ -96,6 +96,7 @@ def test_oneway(proxy: World) -> None:
         link.send(request(1, "shop.Cart", "put", one_way=True))
         link.send(heartbeat(2))
         link.read()
+    assert dubbo_upstream(proxy).wait_frames(1)
     note_line(proxy, "json")
 
 
