@@ -112,6 +112,12 @@ def test_groups(proxy: World, offered: str, chosen: str) -> None:
     assert (found.group, found.cipher, found.error) == (chosen, AES256, "")
 
 
+@case("TLS 1.3: a key share for another group than the best that both have", difference="key-share")
+def test_key_share(proxy: World) -> None:
+    found = openssl_client.shake_hands(proxy.listener_port("ordered"), groups="P-256:X25519")
+    assert found.group == ("secp256r1" if proxy.kind is ProxyKind.OURS else "x25519")
+
+
 @case("TLS 1.2: ciphers of equal preference", difference="cipher-groups")
 def test_equal_ciphers(proxy: World) -> None:
     ciphers = f"{OLD256}:{OLD_CHACHA}:{OLD128}"

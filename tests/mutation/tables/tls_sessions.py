@@ -33,6 +33,12 @@ MUTANTS = [
         "test_groups",
     ),
     mutant(
+        "listeners know one group of old",
+        Swap("data.tls.contexts:_prepare", "_SERVER_CURVES", "('X25519',)"),
+        "test_key_share",
+        spares="test_old_cipher_order",
+    ),
+    mutant(
         "ChaCha20 is what everybody gets",
         Swap(
             "data.tls.contexts:server_context.make",
