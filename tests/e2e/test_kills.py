@@ -187,8 +187,11 @@ def test_orphaned_workers_drain_and_a_new_agent_serves_within_three_seconds(worl
         answered = callers.answers
         wait_until(lambda: callers.answers > answered + 100, 5)
     print(f"a new agent serves {took_s:.2f} s after the kill; the old workers are gone after {gone_s:.2f} s")
-    # For a moment nobody listened. But no connection that was there was cut before it had been told to go.
-    assert {failure.what.partition(":")[0] for failure in callers.failures} <= {"connect"}
+    # For a moment nobody listened, and where a connection idled its end may have crossed a request on the way, as HTTP allows
+    # (RFC 9112, 9.5). But no answer that had begun was cut, and nothing was reset.
+    crossed = [failure for failure in callers.failures if failure.what.startswith("closed 0 bytes into answer")]
+    assert len(crossed) <= callers.connections
+    assert {failure.what.partition(":")[0] for failure in callers.failures if failure not in crossed} <= {"connect"}
     assert failures(websocket) != []  # five seconds, and it was cut
 
 
