@@ -134,7 +134,7 @@ DIFFERENCES: dict[str, Difference] = {
         reason="OpenSSL has no verification error that becomes those alerts",
     ),
     "cipher-groups": Difference(
-        what="TLS 1.2 ciphers of equal preference (`[A|B]`; by default AES-128 and ChaCha20)",
+        what="TLS 1.2 ciphers of equal preference (bracketed groups; by default AES-128 and ChaCha20)",
         envoy="the client's order among them counts",
         ours="the order in which they stand; by default ChaCha20 where it is the first that the client offers",
         reason="OpenSSL has no such groups",
