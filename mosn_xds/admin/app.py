@@ -105,9 +105,6 @@ class AdminApp:
     async def _unknown(self, request: Request) -> Response:
         return PlainTextResponse(f"invalid path. {_help_text()}", 404)
 
-    async def _empty_json(self, request: Request) -> Response:
-        return _json({})
-
     async def _certs(self, request: Request) -> Response:
         return _json(await _in_thread(certs_page.page, list(self._agent.secrets()), self._agent.now))
 

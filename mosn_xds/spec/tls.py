@@ -155,9 +155,3 @@ class UpstreamTls(Spec, frozen=True):
     auto_host_sni: bool = False
     auto_sni_san_validation: bool = False
     max_session_keys: int = 1
-
-
-def secrets_of(context: TlsContext) -> tuple[str, ...]:
-    """The names of all secrets that `context` needs."""
-    validation = (context.validation_secret,) if context.validation_secret is not None else ()
-    return (*context.certificates, *validation)

@@ -9,7 +9,7 @@ What keys session tickets are encrypted with, what a client offers, which cipher
 OpenSSL is linked into the binding's shared object without being exported; but the object's symbol table has the functions,
 and one function of the binding, whose address is known, tells where the object was loaded: that is all an address takes
 (`HIDDEN`). Before a context is touched, OpenSSL must answer what its documentation says (that such keys are 80 bytes long);
-where the symbols were stripped there are no such functions, and `TicketKeys.available` is false.
+where the symbols were stripped there are no such functions, `hidden` finds none, and each context has ticket keys of its own.
 
 Pointers are cffi's, so everything here is `Any`. Nobody but the TLS modules may import this.
 """
@@ -192,11 +192,6 @@ class TicketKeys:
         self._callback: Any = None
         self._strings: Any = None
         self._parameters: Any = None
-
-    @staticmethod
-    def available() -> bool:
-        """Whether keys can be set in this environment: otherwise each context has keys of its own."""
-        return hidden("SSL_CTX_ctrl") is not None
 
     def give_to(self, context: SSL.Context) -> bool:
         """Encrypt and decrypt the tickets of `context` with these keys. False if there is no way to, or they are no

@@ -28,7 +28,6 @@ from mosn_xds.spec.tls import (
     TlsVersion,
     UpstreamTls,
     Validation,
-    secrets_of,
 )
 from mosn_xds.xds.messages import message_class
 from tests.support.authority import Authority, Issued, key_pem
@@ -113,7 +112,8 @@ def test_an_inline_certificate_is_a_secret_of_its_own_that_the_context_names() -
     (made,) = found.extra
     assert isinstance(made, Secret) and made.certificate is not None and made.name.startswith("inline/")
     assert (made.certificate.chain.decode(), made.certificate.key.decode()) == (MINE.chain, MINE.key_text)
-    assert secrets_of(down(common()).context) == (made.name,)
+    context = down(common()).context
+    assert (context.certificates, context.validation_secret) == ((made.name,), None)
 
 
 def test_equal_inline_certificates_share_one_secret() -> None:
